@@ -1,1 +1,100 @@
-//! Placeholder.
+//! Sans-IO core of the control-plane tunnel: a Kubernetes API behind NAT, reached through one
+//! WebSocket that an agent inside the cluster dials *out*.
+//!
+//! Two pure state machines, [`Agent`] and [`Controller`], speak the two sides of the protocol.
+//! They consume frames and other [`Input`]s and emit [`Action`]s: connect, send, open, deliver,
+//! close, reconnect after. They do no I/O, read no clock, draw no random numbers, take no locks
+//! and do not log: time and entropy come in as arguments, so the same inputs always give the
+//! same outputs. Numbers of the form P-nnn in this documentation name statements of the
+//! protocol's specification.
+//!
+//! # The run loop
+//!
+//! An adapter does three things, in any order and as often as it likes:
+//!
+//! 1. It reports what happened: [`Machine::handle`] and, for data of local ends,
+//!    [`Machine::send`].
+//! 2. It does what [`Machine::poll`] returns, until that is `None`. Frames come only for a
+//!    socket that can take one now.
+//! 3. It calls `handle` with [`Input::Tick`] at [`Machine::deadline`].
+//!
+//! ```
+//! use controlplane_core::{
+//!     Action, Agent, AgentConfig, Input, Frame, Machine, OutFrame, Socket, Start, Time,
+//! };
+//! use core::time::Duration;
+//!
+//! let start = Start { now: Time::ZERO, unix: Duration::from_secs(1_795_412_045), nonce: [7; 16] };
+//! let mut agent = Agent::new(AgentConfig::new("agent-1f2e", "prod"), start)?;
+//!
+//! // It wants to connect at once.
+//! let Some(Action::Connect(conn)) = agent.poll(Socket::Blocked) else { panic!() };
+//! agent.handle(Time::ZERO, Input::Connected(conn));
+//!
+//! // Then it registers.
+//! let Some(Action::Send(_, OutFrame::Text(register))) = agent.poll(Socket::Ready(conn)) else {
+//!     panic!()
+//! };
+//! assert!(register.starts_with(r#"{"type":"register","request_id":"req_1795412045"#));
+//!
+//! // A connection that is lost comes back by itself.
+//! agent.handle(Time::ZERO, Input::Disconnected(conn, controlplane_core::Down::Lost("cut".into())));
+//! let Some(Action::ReconnectAfter { delay, attempt: 1, .. }) = agent.poll(Socket::Blocked) else {
+//!     panic!()
+//! };
+//! assert!(delay >= Duration::from_millis(250) && delay <= Duration::from_millis(500));
+//! assert_eq!(agent.deadline(), Some(Time::ZERO + delay));
+//! # Ok::<(), controlplane_core::ConfigError>(())
+//! ```
+//!
+//! # Backpressure, in four directions
+//!
+//! * Core to socket: nothing is encoded until the socket is ready.
+//! * Local end to core: `send` refuses above [`Limits::send_stream`] and gives the data back;
+//!   [`Action::Writable`] tells when to offer it again.
+//! * Core to local end: a [`Action::Deliver`] is charged until [`Input::Consumed`]. The JSON
+//!   protocol has no window, so above [`Limits::recv_stream`] the stream ends with an error.
+//! * Answers that a peer can force: slots and bounded queues; above [`Limits::control`] the
+//!   connection ends.
+//!
+//! The socket is always read: no stream's reader can delay another stream, or a heartbeat.
+#![no_std]
+
+extern crate alloc;
+
+mod action;
+mod agent;
+mod backoff;
+mod config;
+mod controller;
+mod error;
+mod input;
+mod link;
+mod machine;
+mod notices;
+mod rng;
+pub mod rules;
+mod stats;
+mod streams;
+mod time;
+mod timers;
+mod wire;
+
+pub use action::{
+    Action, CloseCode, Joined, Notice, OutFrame, Registration, Target,
+};
+pub use agent::Agent;
+pub use backoff::Backoff;
+pub use config::{
+    AgentConfig, AgentInfo, ControllerConfig, HeartbeatStatus, Limits, Monitoring,
+    MonitoringService, Periods, ServerSpecs,
+};
+pub use controller::Controller;
+pub use error::{ConfigError, Failure, OpenError, PeerFault, Reason, SendError};
+pub use input::{
+    ConnId, Down, Frame, Input, Kind, RequestHead, ResponseHead, Socket, StreamEnd, StreamId,
+};
+pub use link::{At, Cause, Phase, TRANSITIONS};
+pub use machine::Machine;
+pub use stats::Stats;
+pub use time::{Start, Time};

@@ -1,0 +1,158 @@
+//! What a machine tells its adapter to do.
+
+use alloc::string::String;
+use core::time::Duration;
+
+use bytes::Bytes;
+
+use crate::{
+    config::AgentInfo,
+    error::{Failure, PeerFault, Reason},
+    input::{ConnId, Kind, RequestHead, ResponseHead, StreamId},
+    rules::{Credentials, IdentityPolicy},
+};
+
+/// Something the adapter is to do.
+#[derive(Debug, Eq, PartialEq)]
+#[must_use]
+#[non_exhaustive]
+pub enum Action {
+    /// Close the socket, or give up the dial; no later action names the connection.
+    Close(ConnId, CloseCode, &'static str),
+    /// Agent: dial; answer with [`crate::Input::Connected`] or [`crate::Input::Disconnected`].
+    Connect(ConnId),
+    /// Hand data to the local end; answer with [`crate::Input::Consumed`] when it took it.
+    Deliver(StreamId, Kind, Bytes),
+    /// Controller: the stream failed; nothing follows on it.
+    Failed(StreamId, Failure),
+    /// The peer has no more to send on this stream, all of it was delivered. For the controller
+    /// the stream is over.
+    Finish(StreamId),
+    /// Controller: the answer has begun.
+    Head(StreamId, ResponseHead),
+    /// For logs and metrics; ignoring it changes nothing.
+    Notice(Notice),
+    /// Agent: open the local end; answer with [`crate::Input::Head`] or [`crate::Input::Ended`].
+    Open(StreamId, Target),
+    /// Agent: the connection is over and the next [`Connect`](Self::Connect) is `delay` away.
+    ///
+    /// The core holds the timer; the adapter need not start one.
+    ReconnectAfter {
+        /// Until the next attempt.
+        delay: Duration,
+        /// Failures in a row, from 1.
+        attempt: u32,
+        /// Why.
+        reason: Reason,
+    },
+    /// Agent: registered; streams may open.
+    Registered(Registration),
+    /// Controller: an agent is registered on this connection; streams may open.
+    Joined(ConnId, Joined),
+    /// Controller: no agent is registered any more. Its streams have failed before this.
+    Left(Reason),
+    /// Agent: drop the local end; nothing more will be taken from it.
+    Reset(StreamId),
+    /// Write this message. Only ever returned for a socket that was said to be ready.
+    Send(ConnId, OutFrame),
+    /// The machine has stopped; nothing follows.
+    Stopped,
+    /// A stream whose data was refused has room.
+    Writable(StreamId),
+}
+
+/// A message to write.
+#[derive(Debug, Eq, PartialEq)]
+#[non_exhaustive]
+pub enum OutFrame {
+    /// Binary.
+    Binary(Bytes),
+    /// A WebSocket ping without payload (P-016).
+    Ping,
+    /// Text; handed over without copy.
+    Text(String),
+}
+
+/// The local end that a stream is to be connected to.
+#[derive(Clone, Debug, Eq, PartialEq)]
+#[non_exhaustive]
+pub enum Target {
+    /// An HTTP request to the Kubernetes API. Header, path and identity rules have been applied;
+    /// the body follows as [`Action::Deliver`] up to [`Action::Finish`], which comes at once
+    /// where there is none.
+    Http {
+        /// The request.
+        head: RequestHead,
+        /// Which credentials the upstream request carries.
+        credentials: Credentials,
+    },
+}
+
+/// WebSocket close codes in use.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+#[repr(u16)]
+#[non_exhaustive]
+pub enum CloseCode {
+    /// Normal end.
+    Normal = 1000,
+    /// This end shuts down.
+    GoingAway = 1001,
+    /// The peer made us queue too many answers.
+    Policy = 1008,
+    /// A message was too long.
+    TooBig = 1009,
+    /// A newer connection of the same agent took over.
+    Superseded = 4001,
+}
+
+/// What `register_success` said (P-053). `token` is never adopted and not kept.
+#[derive(Clone, Debug, Default, Eq, PartialEq)]
+pub struct Registration {
+    /// Id of the cluster.
+    pub cluster_id: String,
+    /// Second id of the cluster, empty where the controller gave none.
+    pub cluster_uuid: String,
+    /// Name of the cluster.
+    pub name: String,
+    /// Status text.
+    pub status: String,
+    /// Workspace.
+    pub workspace_id: Option<i64>,
+    /// Tunnel URL; unused.
+    pub tunnel_url: String,
+    /// API server; unused.
+    pub api_server: String,
+    /// A gateway that the controller names. Reported, not followed, in this version.
+    pub gateway_ws_url: String,
+}
+
+/// What `register` said of an agent, as far as the controller's embedder has use for it.
+#[derive(Clone, Debug, Default, Eq, PartialEq)]
+pub struct Joined {
+    /// The agent and its cluster.
+    pub info: AgentInfo,
+    /// The agent's identity policy, where it told one.
+    pub policy: Option<IdentityPolicy>,
+    /// Whether it answers with streamed messages (P-042).
+    pub streams_responses: bool,
+    /// Whether it takes request bodies in pieces (P-060).
+    pub streams_requests: bool,
+}
+
+/// Facts for logs and metrics.
+#[derive(Clone, Debug, Eq, PartialEq)]
+#[non_exhaustive]
+pub enum Notice {
+    /// Controller: a heartbeat arrived.
+    Heartbeat,
+    /// The peer reported an error that concerns no stream.
+    PeerError(String),
+    /// A message of an unknown type was skipped; reported once per name.
+    UnknownType(String),
+    /// The peer broke a rule; it cost at most the stream named.
+    Tolerated(Option<StreamId>, PeerFault),
+    /// The controller asks to wait for the registration.
+    RegisterInProgress,
+    /// The controller no longer knows this agent, which therefore registers again (P-182).
+    Reregister,
+}

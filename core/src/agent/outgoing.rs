@@ -1,0 +1,207 @@
+//! What the agent sends next: control frames first, then refusals and streams in turn.
+
+use alloc::{
+    boxed::Box,
+    collections::VecDeque,
+    format,
+    string::{String, ToString},
+};
+use core::time::Duration;
+
+use super::Agent;
+use crate::{
+    action::{Action, OutFrame},
+    config::AgentInfo,
+    input::{ConnId, Socket},
+    link::Phase,
+    streams::{Item, Turn},
+    timers::Timer,
+    wire::{encode, rfc3339},
+};
+
+/// Control frames and refusals that wait for the socket: slots and bounded queues, so that no
+/// peer can make them grow. Frames are built from them when the socket can take one.
+#[derive(Debug, Default)]
+pub(super) struct Control {
+    /// `register` is to be sent.
+    pub(super) register: bool,
+    /// Id of the registration that waits for its answer.
+    pub(super) registering: Option<String>,
+    pub(super) ping: bool,
+    pub(super) heartbeat: bool,
+    /// A JSON ping waits for its pong, which carries this id. The newest ping wins.
+    pub(super) pong: Option<Option<String>>,
+    /// Names of unknown types to answer, with the id of the message.
+    pub(super) fallbacks: VecDeque<(Box<str>, Option<String>)>,
+    refusals: VecDeque<Refusal>,
+    /// The streams had their turn, the refusals are next.
+    refusals_next: bool,
+}
+
+/// The one message that answers a request which never became a stream.
+#[derive(Debug)]
+pub(super) struct Refusal {
+    pub(super) id: String,
+    /// The request asked for a streamed answer.
+    pub(super) streamed: bool,
+    pub(super) text: String,
+}
+
+impl Control {
+    pub(super) fn ask_to_register(&mut self, unix: Duration, info: &AgentInfo) {
+        self.register = true;
+        self.registering = Some(format!("req_{}_{}", unix.as_nanos(), info.agent_id));
+    }
+
+    pub(super) fn refuse(&mut self, refusal: Refusal) {
+        self.refusals.push_back(refusal);
+    }
+
+    pub(super) fn refusals(&self) -> usize {
+        self.refusals.len()
+    }
+
+    pub(super) fn has_refusals(&self) -> bool {
+        !self.refusals.is_empty()
+    }
+
+    fn any(&self) -> bool {
+        self.register
+            || self.ping
+            || self.heartbeat
+            || self.pong.is_some()
+            || !self.fallbacks.is_empty()
+            || !self.refusals.is_empty()
+    }
+}
+
+impl Agent {
+    pub(super) fn next_action(&mut self, socket: Socket) -> Option<Action> {
+        self.settle(false);
+        if let Some(action) = self.actions.pop_front() {
+            return Some(action);
+        }
+        if let Some(notice) = self.notices.pop() {
+            return Some(Action::Notice(notice));
+        }
+        let conn = self.phase.open()?;
+        if !self.control.any() && !self.streams.wants_send() {
+            return None;
+        }
+        if socket != Socket::Ready(conn) {
+            let until = self.now + self.config.periods.write;
+            self.timers.start(Timer::Stall, until);
+            return None;
+        }
+        self.timers.stop(Timer::Stall);
+        let frame = self
+            .control_frame()
+            .or_else(|| self.refusal_or_stream_frame(conn))?;
+        Some(Action::Send(conn, frame))
+    }
+
+    fn control_frame(&mut self) -> Option<OutFrame> {
+        let text = if core::mem::take(&mut self.control.register) {
+            self.register_frame()
+        } else if let Some(id) = self.control.pong.take() {
+            encode::pong(id.as_deref(), &self.timestamp())
+        } else if core::mem::take(&mut self.control.ping) {
+            return Some(OutFrame::Ping);
+        } else if core::mem::take(&mut self.control.heartbeat) {
+            self.heartbeat_frame()
+        } else if let Some((name, id)) = self.control.fallbacks.pop_front() {
+            encode::protocol_fallback(&name, id.as_deref(), &self.timestamp())
+        } else {
+            return None;
+        };
+        Some(OutFrame::Text(text))
+    }
+
+    fn refusal_or_stream_frame(&mut self, conn: ConnId) -> Option<OutFrame> {
+        self.control.refusals_next ^= true;
+        let text = if self.control.refusals_next || !self.streams.wants_send() {
+            self.refusal_frame().or_else(|| self.stream_frame())
+        } else {
+            self.stream_frame().or_else(|| self.refusal_frame())
+        }?;
+        debug_assert_eq!(self.phase.open(), Some(conn));
+        Some(OutFrame::Text(text))
+    }
+
+    fn refusal_frame(&mut self) -> Option<String> {
+        let Refusal { id, streamed, text } = self.control.refusals.pop_front()?;
+        Some(if streamed {
+            encode::response_abort(&id, &text)
+        } else {
+            encode::proxy_error(&id, &text)
+        })
+    }
+
+    /// Frames one item of the stream whose turn it is; its last item ends the stream.
+    fn stream_frame(&mut self) -> Option<String> {
+        let Turn { id, item } = self.streams.framed(&self.config.limits)?;
+        let name = &self.streams.get(id)?.name;
+        let (text, last) = match item {
+            Item::Abort(text) => (encode::response_abort(name, &text), true),
+            Item::Data(data) => {
+                self.stats.bytes_out += data.len() as u64;
+                (encode::response_chunk(name, &data, &self.base64), false)
+            }
+            Item::End => (encode::response_end(name), true),
+            Item::Error(text) => (encode::proxy_error(name, &text), true),
+            Item::Head(head) => (encode::response_head(name, &head), false),
+            Item::Whole(head, body) => {
+                let len: usize = body.iter().map(bytes::Bytes::len).sum();
+                self.stats.bytes_out += len as u64;
+                let text = encode::proxy_response(name, &head, &body, &self.base64);
+                (text, true)
+            }
+            // The controller's; never queued here.
+            Item::Cancel | Item::Request { .. } => return None,
+        };
+        if last {
+            self.forget(id);
+        }
+        self.wake();
+        Some(text)
+    }
+
+    /// Tells streams that were refused and have room now.
+    pub(super) fn wake(&mut self) {
+        while let Some(id) = self.streams.unblock(&self.config.limits) {
+            self.actions.push_back(Action::Writable(id));
+        }
+    }
+
+    fn register_frame(&self) -> String {
+        let id = self.control.registering.as_deref().unwrap_or_default();
+        encode::register(
+            id,
+            &self.timestamp(),
+            &self.config.info,
+            self.config.policy,
+            self.cluster_id(),
+        )
+    }
+
+    fn heartbeat_frame(&self) -> String {
+        let info = &self.config.info;
+        encode::heartbeat(
+            &self.timestamp(),
+            self.cluster_id().unwrap_or_default(),
+            &info.agent_id,
+            &self.status,
+            &info.agent_version,
+            &info.k8s_version,
+        )
+    }
+
+    fn timestamp(&self) -> String {
+        rfc3339::format(self.unix())
+    }
+}
+
+/// Text of a refusal while the agent drains.
+pub(super) fn refusal_while(phase: Phase) -> Option<String> {
+    matches!(phase, Phase::Draining(_)).then(|| "the agent is shutting down".to_string())
+}

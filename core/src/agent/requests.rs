@@ -1,0 +1,300 @@
+//! The requests that the agent answers: their life, their limits and their one end (P-094).
+//!
+//! ```text
+//!            Open ┌────────────── body: Deliver* Finish ──────────────┐
+//! proxy_request ──┤                                                   ├──▶ forgotten when its
+//!                 └── answer: Head, data*, Ended ▶ queued ▶ framed ───┘    last frame was built
+//! ```
+
+use alloc::{
+    format,
+    string::{String, ToString},
+    vec::Vec,
+};
+
+use bytes::Bytes;
+
+use super::Agent;
+use crate::{
+    action::{Action, Target},
+    error::{PeerFault, SendError},
+    input::{Kind, ResponseHead, StreamId, StreamEnd},
+    rules::{self, Credentials, IdentityPolicy},
+    streams::Item,
+    time::Time,
+};
+
+/// State of one request.
+#[derive(Debug)]
+pub(super) struct Exchange {
+    /// The controller takes the answer in pieces (P-042).
+    streamed: bool,
+    /// More of the request's body is to come.
+    body_open: bool,
+    /// The local end answered; kept here until the end where the answer is not streamed.
+    head: Option<ResponseHead>,
+    answered: bool,
+    /// The whole answer of a request that is not streamed.
+    whole: Vec<Bytes>,
+    whole_len: usize,
+    /// The local end is over, only frames are left.
+    pub(super) ended: bool,
+    due: Option<Time>,
+}
+
+/// What `proxy_request` asked for, checked.
+pub(super) struct Asked<'a> {
+    pub(super) id: &'a str,
+    pub(super) head: crate::input::RequestHead,
+    pub(super) streamed: bool,
+    /// The body follows in messages of its own.
+    pub(super) body_follows: bool,
+    pub(super) body: Bytes,
+    pub(super) due: Option<Time>,
+}
+
+impl Agent {
+    /// Opens the local end of a request.
+    pub(super) fn open(&mut self, asked: Asked<'_>) -> Result<(), PeerFault> {
+        let limits = self.config.limits;
+        if asked.body.len() > limits.recv_stream {
+            return Err(PeerFault::Overrun);
+        }
+        let whole_due = (!asked.streamed).then(|| self.now + self.config.periods.buffered);
+        let due = [asked.due, whole_due].into_iter().flatten().min();
+        let exchange = Exchange {
+            streamed: asked.streamed,
+            body_open: asked.body_follows,
+            head: None,
+            answered: false,
+            whole: Vec::new(),
+            whole_len: 0,
+            ended: false,
+            due,
+        };
+        let id = self.streams.open(asked.id, exchange, &limits)?;
+        self.limits_due.extend(due.map(|at| (at, id)));
+        let credentials = match self.config.policy {
+            IdentityPolicy::Caller => Credentials::Caller,
+            IdentityPolicy::ServiceAccount | IdentityPolicy::Impersonate => {
+                Credentials::ServiceAccount
+            }
+        };
+        let head = asked.head;
+        let target = Target::Http { head, credentials };
+        self.actions.push_back(Action::Open(id, target));
+        if !asked.body.is_empty() {
+            self.deliver(id, asked.body);
+        }
+        let ended = self.streams.get(id).is_none_or(|s| s.state.ended);
+        if !asked.body_follows && !ended {
+            self.actions.push_back(Action::Finish(id));
+        }
+        Ok(())
+    }
+
+    // ------------------------------------------------------------ request body
+
+    /// A piece of a request body (P-060).
+    pub(super) fn body(&mut self, id: StreamId, base64: &str) {
+        if !self.takes_body(id) {
+            self.stats.stale_frames += 1;
+            return;
+        }
+        match self.base64.decode(base64) {
+            Ok(data) if data.is_empty() => {}
+            Ok(data) => self.deliver(id, data.into()),
+            Err(fault) => self.fail(id, fault, "the request body is not valid base64"),
+        }
+    }
+
+    pub(super) fn body_end(&mut self, id: StreamId) {
+        if !self.takes_body(id) {
+            self.stats.stale_frames += 1;
+            return;
+        }
+        if let Some(stream) = self.streams.get_mut(id) {
+            stream.state.body_open = false;
+        }
+        self.actions.push_back(Action::Finish(id));
+    }
+
+    fn takes_body(&self, id: StreamId) -> bool {
+        let stream = self.streams.get(id);
+        stream.is_some_and(|s| s.state.body_open && !s.state.ended)
+    }
+
+    fn deliver(&mut self, id: StreamId, data: Bytes) {
+        let len = data.len();
+        let outcome = self.streams.received(id, len, &self.config.limits);
+        if let Err(over) = outcome {
+            let text = "the request body arrives faster than the Kubernetes API takes it";
+            self.fail(over, PeerFault::Overrun, text);
+            if over == id {
+                return;
+            }
+        }
+        self.stats.bytes_in += len as u64;
+        self.actions
+            .push_back(Action::Deliver(id, Kind::Bytes, data));
+    }
+
+    /// The controller gave the request up (P-062, P-186): nothing more is sent for it.
+    pub(super) fn cancel(&mut self, id: StreamId) {
+        let ended = self.streams.get(id).is_none_or(|s| s.state.ended);
+        self.forget(id);
+        if !ended {
+            self.actions.push_back(Action::Reset(id));
+        }
+        self.wake();
+    }
+
+    // ------------------------------------------------------------ answer
+
+    pub(super) fn head(&mut self, id: StreamId, head: ResponseHead) {
+        let Some(stream) = self.streams.get_mut(id) else {
+            return self.stale();
+        };
+        let state = &mut stream.state;
+        if state.answered || state.ended {
+            return self.stale();
+        }
+        state.answered = true;
+        let status = if head.status == 0 { 200 } else { head.status };
+        let head = ResponseHead {
+            status,
+            headers: rules::response_headers(status, head.headers),
+        };
+        if state.streamed {
+            self.streams.push(id, Item::Head(head));
+        } else {
+            state.head = Some(head);
+        }
+    }
+
+    pub(super) fn answer(
+        &mut self,
+        id: StreamId,
+        _kind: Kind,
+        data: Bytes,
+    ) -> Result<(), SendError> {
+        let Some(stream) = self.streams.get(id) else {
+            return Err(SendError::Closed(data));
+        };
+        if stream.state.ended {
+            return Err(SendError::Closed(data));
+        }
+        if data.is_empty() {
+            return Ok(());
+        }
+        if !stream.state.answered {
+            self.head(id, ResponseHead::default());
+        }
+        let streamed = self.streams.get(id).is_some_and(|s| s.state.streamed);
+        if streamed {
+            return self.streams.enqueue(id, data, &self.config.limits);
+        }
+        self.hold(id, data)
+    }
+
+    /// Keeps a piece of an answer that has to be sent whole (P-149).
+    fn hold(&mut self, id: StreamId, data: Bytes) -> Result<(), SendError> {
+        let limits = self.config.limits;
+        let Some(stream) = self.streams.get_mut(id) else {
+            return Err(SendError::Closed(data));
+        };
+        let state = &mut stream.state;
+        let charge = crate::Limits::charge(data.len());
+        let fits = state.whole_len + charge <= limits.buffered
+            && self.buffered + charge <= limits.buffered_total;
+        if !fits {
+            let text = format!(
+                "the answer is longer than {} bytes and the request did not ask for a streamed one",
+                limits.buffered
+            );
+            self.actions.push_back(Action::Reset(id));
+            self.finish_with(id, Err(text));
+            return Err(SendError::Closed(data));
+        }
+        state.whole_len += charge;
+        self.buffered += charge;
+        state.whole.push(data);
+        Ok(())
+    }
+
+    pub(super) fn ended(&mut self, id: StreamId, end: StreamEnd) {
+        let Some(stream) = self.streams.get(id) else {
+            return self.stale();
+        };
+        if stream.state.ended {
+            return self.stale();
+        }
+        let outcome = match end {
+            StreamEnd::Clean if stream.state.answered => Ok(()),
+            StreamEnd::Clean => Err("the request was not answered".to_string()),
+            StreamEnd::Broken(text) => Err(text),
+        };
+        self.finish_with(id, outcome);
+    }
+
+    /// Queues the one message that ends the request, behind all that it has sent.
+    fn finish_with(&mut self, id: StreamId, outcome: Result<(), String>) {
+        let Some(stream) = self.streams.get_mut(id) else {
+            return;
+        };
+        let state = &mut stream.state;
+        state.ended = true;
+        let whole = core::mem::take(&mut state.whole);
+        self.buffered -= core::mem::take(&mut state.whole_len);
+        let item = match (outcome, state.streamed) {
+            (Ok(()), true) => Item::End,
+            (Ok(()), false) => Item::Whole(state.head.take().unwrap_or_default(), whole),
+            (Err(text), true) => Item::Abort(text),
+            (Err(text), false) => Item::Error(text),
+        };
+        let due = state.due.take();
+        self.limits_due.retain(|(at, i)| *i != id || Some(*at) != due);
+        self.streams.push(id, item);
+    }
+
+    /// Ends a request for a fault of the peer.
+    pub(super) fn fail(&mut self, id: StreamId, fault: PeerFault, text: &str) {
+        self.tolerated(Some(id), fault);
+        self.break_off(id, text);
+    }
+
+    /// Ends a request although its local end has not.
+    fn break_off(&mut self, id: StreamId, text: &str) {
+        if self.streams.get(id).is_none_or(|s| s.state.ended) {
+            return;
+        }
+        self.actions.push_back(Action::Reset(id));
+        self.finish_with(id, Err(text.into()));
+    }
+
+    pub(super) fn fail_all(&mut self, text: &str) {
+        for id in self.streams.ids() {
+            self.break_off(id, text);
+        }
+    }
+
+    pub(super) fn expire_requests(&mut self) {
+        while let Some((at, id)) = self.limits_due.first().copied()
+            && at <= self.now
+        {
+            self.limits_due.pop_first();
+            self.break_off(id, "the request took longer than its time limit");
+        }
+    }
+
+    /// Takes a request out of every table.
+    pub(super) fn forget(&mut self, id: StreamId) {
+        let Some(stream) = self.streams.remove(id) else {
+            return;
+        };
+        self.buffered -= stream.state.whole_len;
+        if let Some(at) = stream.state.due {
+            self.limits_due.remove(&(at, id));
+        }
+    }
+}

@@ -1,0 +1,236 @@
+//! What the agent sends, one function per message. A message that breaks a rule costs itself, or
+//! the stream that it names.
+
+use alloc::string::String;
+
+use super::Controller;
+use crate::{
+    action::{CloseCode, Joined, Notice},
+    config::{AgentInfo, ServerSpecs},
+    error::{PeerFault, Reason},
+    input::{ConnId, ResponseHead, StreamId},
+    notices::clip,
+    rules,
+    wire::decode::{self, Envelope, Fields},
+};
+
+/// Longest id of a `register`; longer ones are not answered.
+const MAX_ID: usize = 256;
+/// Labels and further facts of an agent that are kept.
+const MAX_FACTS: usize = 64;
+
+impl Controller {
+    pub(super) fn incoming(&mut self, conn: ConnId, frame: &[u8]) {
+        let envelope = match decode::decode(frame) {
+            Ok(envelope) => envelope,
+            Err(fault) => return self.tolerated(None, fault),
+        };
+        if let Some(fault) = envelope.fault {
+            let stream = envelope.id.as_deref().and_then(|id| self.streams.find(id));
+            return match stream.filter(|_| self.current == Some(conn)) {
+                Some(stream) => self.break_off(stream, fault),
+                None => self.tolerated(None, fault),
+            };
+        }
+        let Envelope {
+            kind, id, payload, ..
+        } = envelope;
+        let id = id.as_deref();
+        let fields = payload.unwrap_or_default();
+        match &*kind {
+            "backpressure" | "pong" => {}
+            "heartbeat" => self.heartbeat(conn),
+            "ping" => self.pinged(conn, id),
+            "protocol_fallback" => {
+                let name = fields.unknown_type.as_deref().unwrap_or_default();
+                self.notices.push(Notice::UnknownType(clip(name)));
+            }
+            "register" => self.register(conn, id, fields),
+            _ => self.about_stream(conn, &kind, id, fields),
+        }
+    }
+
+    // ------------------------------------------------------------ link
+
+    fn register(&mut self, conn: ConnId, id: Option<&str>, fields: Fields<'_>) {
+        let id = id.unwrap_or_default();
+        if id.is_empty() || id.len() > MAX_ID {
+            self.tolerated(None, PeerFault::Missing("request_id"));
+            return self.report(conn, None, "register without a usable request_id");
+        }
+        if fields.agent_id.as_deref().unwrap_or_default().is_empty() {
+            self.tolerated(None, PeerFault::Missing("agent_id"));
+            return self.report(conn, Some(id), "register without an agent_id");
+        }
+        if let Some(session) = self.sessions.get_mut(&conn) {
+            session.control.success = Some(id.into());
+        }
+        self.join(conn, joined(fields));
+    }
+
+    /// A heartbeat of a connection that never registered tells of an agent that takes its old
+    /// registration to be known (P-085): it is asked to register.
+    fn heartbeat(&mut self, conn: ConnId) {
+        if self.current != Some(conn) {
+            return self.report(conn, None, "cluster not registered: send register");
+        }
+        if let Some(session) = self.sessions.get_mut(&conn) {
+            session.control.ack = true;
+        }
+        self.notices.push(Notice::Heartbeat);
+    }
+
+    fn pinged(&mut self, conn: ConnId, id: Option<&str>) {
+        let id = id.filter(|id| id.len() <= MAX_ID).map(String::from);
+        let Some(session) = self.sessions.get_mut(&conn) else {
+            return;
+        };
+        if session.control.pong.replace(id).is_some() {
+            self.stats.coalesced += 1;
+        }
+    }
+
+    /// Queues an `error`; an equal one that waits already serves for both.
+    fn report(&mut self, conn: ConnId, id: Option<&str>, text: &'static str) {
+        let limit = self.config.limits.control;
+        let Some(session) = self.sessions.get_mut(&conn) else {
+            return;
+        };
+        let errors = &mut session.control.errors;
+        let error = (id.map(String::from), text);
+        if errors.contains(&error) {
+            self.stats.coalesced += 1;
+        } else if errors.len() >= limit {
+            let reason = Reason::Peer(PeerFault::ControlFlood);
+            self.end_session(conn, Some(CloseCode::Policy), reason);
+        } else {
+            errors.push_back(error);
+        }
+    }
+
+    // ------------------------------------------------------------ streams
+
+    fn about_stream(
+        &mut self,
+        conn: ConnId,
+        kind: &str,
+        id: Option<&str>,
+        fields: Fields<'_>,
+    ) {
+        let known = matches!(
+            kind,
+            "proxy_error"
+                | "proxy_response"
+                | "proxy_response_abort"
+                | "proxy_response_chunk"
+                | "proxy_response_end"
+                | "proxy_response_header"
+                | "proxy_websocket_close"
+                | "proxy_websocket_data"
+        );
+        if !known {
+            return self.notices.push(Notice::UnknownType(clip(kind)));
+        }
+        // A late answer, of this connection or of an earlier one (P-091).
+        let named = id.or(fields.request_id.as_deref());
+        let stream = named
+            .filter(|_| self.current == Some(conn))
+            .and_then(|id| self.streams.find(id));
+        let Some(stream) = stream else {
+            self.stats.stale_frames += 1;
+            return;
+        };
+        match kind {
+            "proxy_error" | "proxy_response_abort" => {
+                let text = clip(fields.error.as_deref().unwrap_or("no reason given"));
+                self.answer_failed(stream, text);
+            }
+            "proxy_response" => self.whole(stream, fields),
+            "proxy_response_chunk" => self.chunk(stream, &fields),
+            "proxy_response_end" => self.answer_end(stream),
+            "proxy_response_header" => {
+                if let Some(head) = self.response_head(stream, fields) {
+                    self.answer_head(stream, head);
+                }
+            }
+            // WebSocket streams are not opened by this version.
+            _ => self.stats.stale_frames += 1,
+        }
+    }
+
+    fn response_head(&mut self, stream: StreamId, fields: Fields<'_>) -> Option<ResponseHead> {
+        let status = fields.status.filter(|s| (100.0..=599.0).contains(s));
+        let Some(status) = status.map(|s| s as u16) else {
+            self.break_off(stream, PeerFault::Missing("status"));
+            return None;
+        };
+        let headers = fields.headers.unwrap_or_default();
+        let headers = rules::response_headers(status, headers);
+        Some(ResponseHead { status, headers })
+    }
+
+    fn chunk(&mut self, stream: StreamId, fields: &Fields<'_>) {
+        let Some(data) = fields.data.as_deref() else {
+            return self.break_off(stream, PeerFault::Missing("data"));
+        };
+        match self.base64.decode(data) {
+            Ok(data) => self.answer_data(stream, data.into()),
+            Err(fault) => self.break_off(stream, fault),
+        }
+    }
+
+    /// A whole answer in one message (P-037).
+    fn whole(&mut self, stream: StreamId, mut fields: Fields<'_>) {
+        let encoding = fields.encoding.take();
+        let body = fields.body.take();
+        let body = match (body, encoding.as_deref()) {
+            (None, _) => Ok(alloc::vec::Vec::new()),
+            (Some(decode::Body::Text(text)), Some("base64")) => self.base64.decode(&text),
+            (Some(_), Some("gzip")) => Err(PeerFault::Unsupported("a gzip answer")),
+            (Some(_), _) => Err(PeerFault::Missing("encoding")),
+        };
+        let body = match body {
+            Ok(body) => body,
+            Err(fault) => return self.break_off(stream, fault),
+        };
+        let Some(head) = self.response_head(stream, fields) else {
+            return;
+        };
+        self.answer_head(stream, head);
+        self.answer_data(stream, body.into());
+        self.answer_end(stream);
+    }
+}
+
+/// What is kept of a `register`: it lives as long as the connection, so every text is clipped.
+fn joined(fields: Fields<'_>) -> Joined {
+    let text = |field: Option<alloc::borrow::Cow<'_, str>>| clip(&field.unwrap_or_default());
+    let facts = |map: alloc::collections::BTreeMap<String, String>| {
+        let pairs = map.into_iter().take(MAX_FACTS);
+        pairs.map(|(k, v)| (clip(&k), clip(&v))).collect()
+    };
+    let specs = fields.server_specs;
+    Joined {
+        policy: fields.features.identity.and_then(|p| p.parse().ok()),
+        streams_responses: fields.features.supports_response_streaming,
+        streams_requests: fields.features.supports_streaming,
+        info: AgentInfo {
+            agent_id: text(fields.agent_id),
+            name: text(fields.name),
+            k8s_version: text(fields.k8s_version),
+            region: text(fields.region),
+            hostname: text(fields.hostname),
+            agent_version: text(fields.agent_version),
+            server_ip: text(fields.server_ip),
+            cloud_provider: text(fields.cloud_provider),
+            labels: facts(fields.labels),
+            server_specs: ServerSpecs {
+                os: clip(&specs.os),
+                ..specs
+            },
+            metadata: facts(fields.metadata),
+            cluster_id: fields.cluster_id.map(|id| clip(&id)),
+        },
+    }
+}
+

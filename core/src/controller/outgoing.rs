@@ -1,0 +1,141 @@
+//! What the controller sends next on a connection: control frames first, then streams in turn.
+
+use alloc::{collections::VecDeque, string::String};
+
+use super::{Controller, Session};
+use crate::{
+    action::{Action, OutFrame},
+    input::{ConnId, Socket},
+    streams::{Item, Turn},
+    timers::Timer,
+    wire::{encode, rfc3339},
+};
+
+/// Control frames of one connection that wait for the socket: slots, so that no peer can make
+/// them grow.
+#[derive(Debug, Default)]
+pub(super) struct Control {
+    /// Id of the `register` to answer; the newest wins.
+    pub(super) success: Option<String>,
+    pub(super) ack: bool,
+    pub(super) ping: bool,
+    pub(super) pong: Option<Option<String>>,
+    /// Errors to report, with the id they answer; bounded by `Limits::control`.
+    pub(super) errors: VecDeque<(Option<String>, &'static str)>,
+}
+
+impl Control {
+    fn any(&self) -> bool {
+        self.success.is_some()
+            || self.ack
+            || self.ping
+            || self.pong.is_some()
+            || !self.errors.is_empty()
+    }
+}
+
+impl Controller {
+    pub(super) fn next_action(&mut self, socket: Socket) -> Option<Action> {
+        self.settle(false);
+        if let Some(action) = self.actions.pop_front() {
+            return Some(action);
+        }
+        if let Some(notice) = self.notices.pop() {
+            return Some(Action::Notice(notice));
+        }
+        self.watch_writes(socket);
+        let Socket::Ready(conn) = socket else {
+            return None;
+        };
+        let session = self.sessions.get_mut(&conn)?;
+        session.timers.stop(Timer::Stall);
+        if let Some(frame) = self.control_frame(conn) {
+            return Some(Action::Send(conn, frame));
+        }
+        if self.current != Some(conn) {
+            return None;
+        }
+        let text = self.stream_frame()?;
+        Some(Action::Send(conn, OutFrame::Text(text)))
+    }
+
+    /// A connection that has something to send and cannot is given limited time.
+    fn watch_writes(&mut self, socket: Socket) {
+        let until = self.now + self.config.periods.write;
+        let streams = self.streams.wants_send();
+        for (conn, session) in &mut self.sessions {
+            let wants = session.control.any() || (streams && self.current == Some(*conn));
+            if wants && socket != Socket::Ready(*conn) {
+                session.timers.start(Timer::Stall, until);
+            }
+        }
+    }
+
+    fn control_frame(&mut self, conn: ConnId) -> Option<OutFrame> {
+        let timestamp = rfc3339::format(self.unix());
+        let Session { control, .. } = self.sessions.get_mut(&conn)?;
+        let text = if let Some(id) = control.success.take() {
+            let config = &self.config;
+            encode::register_success(
+                &id,
+                &config.cluster_id,
+                &config.name,
+                config.workspace_id,
+                &timestamp,
+            )
+        } else if let Some(id) = control.pong.take() {
+            encode::pong(id.as_deref(), &timestamp)
+        } else if core::mem::take(&mut control.ping) {
+            return Some(OutFrame::Ping);
+        } else if core::mem::take(&mut control.ack) {
+            encode::heartbeat_ack(&timestamp)
+        } else if let Some((id, text)) = control.errors.pop_front() {
+            encode::error(id.as_deref(), text)
+        } else {
+            return None;
+        };
+        Some(OutFrame::Text(text))
+    }
+
+    fn stream_frame(&mut self) -> Option<String> {
+        let Turn { id, item } = self.streams.framed(&self.config.limits)?;
+        let in_pieces = self.joined.as_ref().is_some_and(|j| j.streams_responses);
+        let stream = self.streams.get_mut(id)?;
+        let name = &stream.name;
+        let mut last = false;
+        let text = match item {
+            Item::Cancel => {
+                last = true;
+                encode::cancel(name)
+            }
+            Item::Data(data) => {
+                self.stats.bytes_out += data.len() as u64;
+                encode::request_chunk(name, &data, &self.base64)
+            }
+            Item::End => encode::request_end(name),
+            Item::Request {
+                head,
+                body_follows,
+                body,
+            } => {
+                stream.state.asked = true;
+                let len: usize = body.iter().map(bytes::Bytes::len).sum();
+                self.stats.bytes_out += len as u64;
+                encode::proxy_request(name, &head, body_follows, &body, in_pieces, &self.base64)
+            }
+            // The agent's; never queued here.
+            Item::Abort(_) | Item::Error(_) | Item::Head(_) | Item::Whole(..) => return None,
+        };
+        if last {
+            self.forget(id);
+        }
+        self.wake();
+        Some(text)
+    }
+
+    pub(super) fn wake(&mut self) {
+        while let Some(id) = self.streams.unblock(&self.config.limits) {
+            self.actions.push_back(Action::Writable(id));
+        }
+    }
+}

@@ -1,0 +1,180 @@
+//! Errors, in three families: the configuration's, the caller's and the peer's.
+//!
+//! A fault of the peer is never an `Err`: it comes out of `poll` as an action or a notice.
+
+use alloc::string::String;
+
+use bytes::Bytes;
+use thiserror::Error;
+
+/// The configuration contradicts itself.
+#[derive(Clone, Copy, Debug, Eq, Error, PartialEq)]
+#[non_exhaustive]
+pub enum ConfigError {
+    /// Backoff needs a base above zero that is not above its maximum.
+    #[error("backoff: the base must be above zero and not above the maximum")]
+    Backoff,
+    /// Chunks must be non-empty and fit the send queue.
+    #[error("limits: the chunk size must be between 1 and the send queue of a stream")]
+    Chunk,
+    /// An agent without an id cannot be told from another.
+    #[error("the agent id is empty")]
+    EmptyAgentId,
+    /// A cluster without an id cannot be addressed.
+    #[error("the cluster id is empty")]
+    EmptyClusterId,
+    /// The link would be declared dead before a lost ping shows.
+    #[error("periods: the idle limit must be at least twice the ping period")]
+    IdleBelowTwicePing,
+    /// A limit of zero.
+    #[error("limits: a limit is zero")]
+    ZeroLimit,
+    /// A period of zero.
+    #[error("periods: a period is zero")]
+    ZeroPeriod,
+}
+
+/// Data was not taken; it comes back with the error.
+#[derive(Debug, Eq, Error, PartialEq)]
+pub enum SendError {
+    /// No room: wait for [`crate::Action::Writable`].
+    #[error("no room in the send queue")]
+    Blocked(Bytes),
+    /// The stream is over: drop the data.
+    #[error("the stream is closed")]
+    Closed(Bytes),
+}
+
+/// A request could not be opened.
+#[derive(Clone, Copy, Debug, Eq, Error, PartialEq)]
+#[non_exhaustive]
+pub enum OpenError {
+    /// No agent is registered.
+    #[error("the cluster's agent is not connected")]
+    Away,
+    /// Longer than [`crate::Limits::head`].
+    #[error("the request's path and headers are too long")]
+    HeadTooLong,
+    /// More than [`crate::Limits::streams`].
+    #[error("too many requests at once to this cluster")]
+    TooManyStreams,
+}
+
+/// Why a request of the controller failed.
+#[derive(Clone, Debug, Eq, Error, PartialEq)]
+#[non_exhaustive]
+pub enum Failure {
+    /// The agent reported an error, before or in the middle of the answer.
+    #[error("{0}")]
+    Agent(String),
+    /// The connection to the agent ended.
+    #[error("the connection to the cluster's agent was lost")]
+    Disconnected,
+    /// The agent broke the protocol on this stream.
+    #[error("the cluster's agent broke the protocol: {0}")]
+    Fault(PeerFault),
+    /// The client reads more slowly than the cluster answers, beyond [`crate::Limits`].
+    #[error("the client reads too slowly: more than the permitted amount is waiting for it")]
+    Overrun,
+    /// The agent cannot take the body in pieces, and it is above [`crate::Limits::buffered`].
+    #[error("the request body is too large for this agent")]
+    RequestTooLarge,
+    /// The controller shuts down.
+    #[error("the controller is shutting down")]
+    Shutdown,
+}
+
+/// Why a connection ended.
+#[derive(Clone, Debug, Eq, Error, PartialEq)]
+#[non_exhaustive]
+pub enum Reason {
+    /// The peer closed the WebSocket.
+    #[error("closed by the peer: code {code} {reason:?}")]
+    Closed {
+        /// Its code.
+        code: u16,
+        /// Its reason.
+        reason: String,
+    },
+    /// The dial took too long.
+    #[error("the connection took too long to establish")]
+    DialTimeout,
+    /// Nothing was heard for too long.
+    #[error("nothing was heard from the peer for too long")]
+    Idle,
+    /// The network failed.
+    #[error("connection lost: {0}")]
+    Lost(String),
+    /// The peer broke the protocol.
+    #[error("protocol broken by the peer: {0}")]
+    Peer(PeerFault),
+    /// The upgrade was answered with this status.
+    #[error("the server refused the connection with HTTP status {0}")]
+    Refused(u16),
+    /// The registration was answered with an error.
+    #[error("registration refused: {0}")]
+    RegisterRefused(String),
+    /// The registration was not answered.
+    #[error("the registration was not answered in time")]
+    RegisterTimeout,
+    /// [`crate::Input::Shutdown`].
+    #[error("shutting down")]
+    Shutdown,
+    /// A write made no progress for too long.
+    #[error("a write made no progress for too long")]
+    Stalled,
+    /// A newer connection of the same agent took over.
+    #[error("superseded by a newer connection of the same agent")]
+    Superseded,
+    /// The credentials were refused (401 or 403).
+    #[error("the server refused the agent's token (HTTP status {0})")]
+    Unauthorized(u16),
+}
+
+/// How a peer broke the protocol.
+#[derive(Clone, Copy, Debug, Eq, Error, PartialEq)]
+#[non_exhaustive]
+pub enum PeerFault {
+    /// A payload is not base64 (P-027).
+    #[error("payload is not base64")]
+    Base64,
+    /// More than [`crate::Limits::control`] answers were demanded and not taken.
+    #[error("too many answers are waiting to be read")]
+    ControlFlood,
+    /// A request id was used twice.
+    #[error("duplicate request id")]
+    DuplicateId,
+    /// Longer than [`crate::Limits::frame`].
+    #[error("message too long")]
+    FrameTooLong,
+    /// Longer than [`crate::Limits::head`].
+    #[error("request head too long")]
+    HeadTooLong,
+    /// A header name or value cannot stand in HTTP.
+    #[error("invalid header")]
+    Header,
+    /// Not JSON, or not of the expected shape.
+    #[error("malformed message")]
+    Malformed,
+    /// Not a method HTTP could carry.
+    #[error("invalid method")]
+    Method,
+    /// A required field is missing or of another type.
+    #[error("missing field {0}")]
+    Missing(&'static str),
+    /// More than [`crate::Limits::recv_stream`] or `recv_total` without waiting.
+    #[error("more data than the receive queue holds")]
+    Overrun,
+    /// The path is not relayed (P-163, P-201).
+    #[error("invalid path")]
+    Path,
+    /// More than [`crate::Limits::streams`].
+    #[error("too many requests at once")]
+    TooManyStreams,
+    /// An id that names nothing.
+    #[error("unknown request id")]
+    UnknownId,
+    /// A feature this version does not have.
+    #[error("{0} is not supported")]
+    Unsupported(&'static str),
+}

@@ -1,0 +1,136 @@
+//! What an adapter tells a machine.
+
+use alloc::{string::String, vec::Vec};
+use core::time::Duration;
+
+use crate::config::HeartbeatStatus;
+
+/// One attempt to hold a connection; later attempts have other ids.
+///
+/// The agent's machine counts its own up; the controller's adapter numbers the connections that
+/// it accepts, each with a number it has not used before toward that machine.
+#[derive(Clone, Copy, Debug, Eq, Hash, Ord, PartialEq, PartialOrd)]
+pub struct ConnId(pub u64);
+
+/// One proxied stream; never reused within the life of a machine.
+#[derive(Clone, Copy, Debug, Eq, Hash, Ord, PartialEq, PartialOrd)]
+pub struct StreamId(pub u64);
+
+/// Which socket, if any, can take another message at this moment.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum Socket {
+    /// None can, or there is none.
+    Blocked,
+    /// The socket of this connection can.
+    Ready(ConnId),
+}
+
+/// Something that happened outside. Inputs about what is already gone, or that belong to the
+/// other role, have no effect and are counted ([`crate::Stats::stale_inputs`]).
+#[derive(Debug)]
+#[non_exhaustive]
+pub enum Input<'a> {
+    /// Controller: an authenticated agent has connected.
+    Accepted(ConnId),
+    /// Some byte arrived, be it in the middle of a message: the peer lives.
+    Alive(ConnId),
+    /// Controller: the client gave this stream up.
+    Cancel(StreamId),
+    /// Agent: the dial succeeded, TLS and WebSocket handshake included.
+    Connected(ConnId),
+    /// The local end took one delivery of this many bytes.
+    Consumed(StreamId, usize),
+    /// The dial failed or the connection ended.
+    Disconnected(ConnId, Down),
+    /// The local end has no more to send.
+    Ended(StreamId, StreamEnd),
+    /// A WebSocket message arrived. Borrowed: nothing of it is kept.
+    Frame(ConnId, Frame<'a>),
+    /// Agent: the local end answered with this head; the body follows by `send`.
+    Head(StreamId, ResponseHead),
+    /// Agent: what the next heartbeats say.
+    Status(HeartbeatStatus),
+    /// Stop: refuse new streams, let the open ones end for this long, say goodbye.
+    Shutdown(Duration),
+    /// Nothing but the passing of time.
+    Tick,
+    /// Some byte was written: the socket makes progress.
+    Wrote(ConnId),
+}
+
+/// A message as it came off the socket. Pings are answered by the WebSocket layer; ping and pong
+/// reach the core as [`Input::Alive`].
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum Frame<'a> {
+    /// Binary: JSON without the promise of UTF-8 (P-012), or a binary frame of the protocol.
+    Binary(&'a [u8]),
+    /// Text.
+    Text(&'a str),
+}
+
+/// What one piece of stream data is.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum Kind {
+    /// A WebSocket message of type binary.
+    Binary,
+    /// Part of a byte stream: boundaries mean nothing.
+    Bytes,
+    /// A WebSocket message of type text.
+    Text,
+}
+
+/// Why a dial failed or a connection ended.
+#[derive(Clone, Debug, Eq, PartialEq)]
+#[non_exhaustive]
+pub enum Down {
+    /// The peer closed the WebSocket.
+    Closed {
+        /// Its code, 1005 where it gave none.
+        code: u16,
+        /// Its reason, for logs.
+        reason: String,
+    },
+    /// The network failed; the text is for logs.
+    Lost(String),
+    /// The upgrade was answered with this status instead of 101 (P-005).
+    Refused {
+        /// HTTP status.
+        status: u16,
+        /// `Retry-After`, where there was one.
+        retry_after: Option<Duration>,
+    },
+    /// A message was longer than [`crate::Limits::frame`].
+    TooBig,
+}
+
+/// How the local end of a stream ended.
+#[derive(Clone, Debug, Eq, PartialEq)]
+#[non_exhaustive]
+pub enum StreamEnd {
+    /// It broke, or could not be opened; the text reaches the peer.
+    Broken(String),
+    /// In order: all that `send` took is all there is.
+    Clean,
+}
+
+/// Method, path, query and headers of a request.
+#[derive(Clone, Debug, Default, Eq, PartialEq)]
+pub struct RequestHead {
+    /// Method, in upper case.
+    pub method: String,
+    /// Path as it stands in the request line, escapes included, beginning with `/`.
+    pub path: String,
+    /// Query without the `?`, as it stands in the request line.
+    pub query: Option<String>,
+    /// Names and values, in order.
+    pub headers: Vec<(String, String)>,
+}
+
+/// Status and headers of a response.
+#[derive(Clone, Debug, Default, Eq, PartialEq)]
+pub struct ResponseHead {
+    /// Status code.
+    pub status: u16,
+    /// Names and values, in order.
+    pub headers: Vec<(String, String)>,
+}

@@ -1,0 +1,32 @@
+//! Notices on their way to the adapter: bounded, because a peer can cause them at will.
+
+use alloc::collections::VecDeque;
+
+use crate::action::Notice;
+
+/// At most this many wait; more are dropped, the counters in [`crate::Stats`] still count them.
+const MAX: usize = 64;
+
+#[derive(Debug, Default)]
+pub(crate) struct Notices(VecDeque<Notice>);
+
+impl Notices {
+    pub(crate) fn push(&mut self, notice: Notice) {
+        if self.0.len() < MAX {
+            self.0.push_back(notice);
+        }
+    }
+
+    pub(crate) fn pop(&mut self) -> Option<Notice> {
+        self.0.pop_front()
+    }
+}
+
+/// At most 256 bytes of a text of the peer, for logs and errors.
+pub(crate) fn clip(text: &str) -> alloc::string::String {
+    let mut end = text.len().min(256);
+    while !text.is_char_boundary(end) {
+        end -= 1;
+    }
+    text[..end].into()
+}

@@ -1,0 +1,254 @@
+//! The table of streams: names to ids, what each holds in either direction, and whose frame is
+//! sent next. Shared by both machines; what differs between them is the state `T` of a stream.
+
+mod stream;
+#[cfg(test)]
+mod tests;
+
+use alloc::{
+    boxed::Box,
+    collections::{BTreeMap, BTreeSet, VecDeque},
+};
+
+use bytes::Bytes;
+
+pub(crate) use self::stream::{Item, Stream};
+use crate::{
+    config::Limits,
+    error::{PeerFault, SendError},
+    input::StreamId,
+};
+
+/// Every open stream, and the order in which those with frames get to send.
+#[derive(Debug)]
+pub(crate) struct Streams<T> {
+    next: u64,
+    by_id: BTreeMap<StreamId, Stream<T>>,
+    by_name: BTreeMap<Box<str>, StreamId>,
+    /// Streams with something to frame, each once: round robin.
+    turn: VecDeque<StreamId>,
+    /// Streams whose data was refused.
+    blocked: BTreeSet<StreamId>,
+    /// Charged for data that waits for the socket, over all streams.
+    held_out: usize,
+    /// Charged for data that local ends have not consumed, over all streams.
+    held_in: usize,
+    opened: u64,
+}
+
+/// What [`Streams::framed`] took from the stream whose turn it was.
+pub(crate) struct Turn {
+    pub(crate) id: StreamId,
+    pub(crate) item: Item,
+}
+
+impl<T> Streams<T> {
+    pub(crate) const fn new() -> Self {
+        Self {
+            next: 0,
+            by_id: BTreeMap::new(),
+            by_name: BTreeMap::new(),
+            turn: VecDeque::new(),
+            blocked: BTreeSet::new(),
+            held_out: 0,
+            held_in: 0,
+            opened: 0,
+        }
+    }
+
+    /// Adds a stream called `name` on the wire.
+    pub(crate) fn open(
+        &mut self,
+        name: &str,
+        state: T,
+        limits: &Limits,
+    ) -> Result<StreamId, PeerFault> {
+        if self.by_name.contains_key(name) {
+            return Err(PeerFault::DuplicateId);
+        }
+        if self.by_id.len() >= limits.streams {
+            return Err(PeerFault::TooManyStreams);
+        }
+        let id = StreamId(self.next);
+        self.next += 1;
+        self.opened += 1;
+        self.by_id.insert(id, Stream::new(name.into(), state));
+        self.by_name.insert(name.into(), id);
+        Ok(id)
+    }
+
+    pub(crate) fn find(&self, name: &str) -> Option<StreamId> {
+        self.by_name.get(name).copied()
+    }
+
+    pub(crate) fn get(&self, id: StreamId) -> Option<&Stream<T>> {
+        self.by_id.get(&id)
+    }
+
+    pub(crate) fn get_mut(&mut self, id: StreamId) -> Option<&mut Stream<T>> {
+        self.by_id.get_mut(&id)
+    }
+
+    /// Forgets a stream and all it holds.
+    pub(crate) fn remove(&mut self, id: StreamId) -> Option<Stream<T>> {
+        let stream = self.by_id.remove(&id)?;
+        self.by_name.remove(&stream.name);
+        self.blocked.remove(&id);
+        if stream.queued {
+            self.turn.retain(|t| *t != id);
+        }
+        self.held_out -= stream.held_out;
+        self.held_in -= stream.held_in;
+        Some(stream)
+    }
+
+    pub(crate) fn pop(&mut self) -> Option<(StreamId, Stream<T>)> {
+        let id = *self.by_id.first_key_value()?.0;
+        Some((id, self.remove(id)?))
+    }
+
+    pub(crate) fn ids(&self) -> alloc::vec::Vec<StreamId> {
+        self.by_id.keys().copied().collect()
+    }
+
+    pub(crate) fn len(&self) -> usize {
+        self.by_id.len()
+    }
+
+    pub(crate) fn is_empty(&self) -> bool {
+        self.by_id.is_empty()
+    }
+
+    pub(crate) const fn opened(&self) -> u64 {
+        self.opened
+    }
+
+    pub(crate) const fn held_in(&self) -> usize {
+        self.held_in
+    }
+
+    pub(crate) const fn held_out(&self) -> usize {
+        self.held_out
+    }
+
+    // ------------------------------------------------------------ toward the local end
+
+    /// Charges `len` bytes that are about to be delivered. Over a limit, the stream that has to
+    /// end comes back: this one, or the one that holds most.
+    pub(crate) fn received(
+        &mut self,
+        id: StreamId,
+        len: usize,
+        limits: &Limits,
+    ) -> Result<(), StreamId> {
+        let Some(stream) = self.by_id.get_mut(&id) else {
+            return Ok(());
+        };
+        let charge = Limits::charge(len);
+        stream.held_in += charge;
+        self.held_in += charge;
+        if stream.held_in > limits.recv_stream {
+            return Err(id);
+        }
+        if self.held_in > limits.recv_total {
+            let most = self.by_id.iter().max_by_key(|(_, s)| s.held_in);
+            return Err(most.map_or(id, |(id, _)| *id));
+        }
+        Ok(())
+    }
+
+    /// Returns the charge of one delivery of `len` bytes.
+    pub(crate) fn consumed(&mut self, id: StreamId, len: usize) -> bool {
+        let Some(stream) = self.by_id.get_mut(&id) else {
+            return false;
+        };
+        let charge = Limits::charge(len).min(stream.held_in);
+        stream.held_in -= charge;
+        self.held_in -= charge;
+        true
+    }
+
+    // ------------------------------------------------------------ toward the socket
+
+    /// Queues data of a byte stream, or gives it back.
+    pub(crate) fn enqueue(
+        &mut self,
+        id: StreamId,
+        data: Bytes,
+        limits: &Limits,
+    ) -> Result<(), SendError> {
+        let Some(stream) = self.by_id.get_mut(&id) else {
+            return Err(SendError::Closed(data));
+        };
+        // An empty queue takes any one piece, so that no size of piece can wait for ever.
+        let full = stream.held_out > 0 && stream.held_out + data.len() > limits.send_stream;
+        if full || self.held_out >= limits.send_total {
+            self.blocked.insert(id);
+            return Err(SendError::Blocked(data));
+        }
+        self.push(id, Item::Data(data));
+        Ok(())
+    }
+
+    /// Queues an item behind all that the stream has queued.
+    pub(crate) fn push(&mut self, id: StreamId, item: Item) {
+        let Some(stream) = self.by_id.get_mut(&id) else {
+            return;
+        };
+        let charge = item.charge();
+        stream.held_out += charge;
+        self.held_out += charge;
+        stream.out.push_back(item);
+        if !stream.queued {
+            stream.queued = true;
+            self.turn.push_back(id);
+        }
+    }
+
+    /// Drops all that the stream has queued.
+    pub(crate) fn clear(&mut self, id: StreamId) {
+        let Some(stream) = self.by_id.get_mut(&id) else {
+            return;
+        };
+        self.held_out -= stream.held_out;
+        stream.held_out = 0;
+        stream.out.clear();
+        self.blocked.remove(&id);
+        if stream.queued {
+            stream.queued = false;
+            self.turn.retain(|t| *t != id);
+        }
+    }
+
+    /// Whether a stream has anything to frame.
+    pub(crate) fn wants_send(&self) -> bool {
+        !self.turn.is_empty()
+    }
+
+    /// Takes the next item, or at most one chunk of data, of the stream whose turn it is.
+    pub(crate) fn framed(&mut self, limits: &Limits) -> Option<Turn> {
+        let id = self.turn.pop_front()?;
+        let stream = self.by_id.get_mut(&id)?;
+        let (item, released) = stream.take(limits.chunk)?;
+        stream.held_out -= released;
+        self.held_out -= released;
+        stream.queued = !stream.out.is_empty();
+        if stream.queued {
+            self.turn.push_back(id);
+        }
+        Some(Turn { id, item })
+    }
+
+    /// Takes one stream that was refused and has room now.
+    pub(crate) fn unblock(&mut self, limits: &Limits) -> Option<StreamId> {
+        if self.held_out >= limits.send_total {
+            return None;
+        }
+        let id = self.blocked.iter().copied().find(|id| {
+            let held = self.by_id.get(id).map_or(0, |s| s.held_out);
+            held <= limits.send_stream / 2
+        })?;
+        self.blocked.remove(&id);
+        Some(id)
+    }
+}

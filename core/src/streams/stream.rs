@@ -1,0 +1,109 @@
+//! One stream: its queue toward the socket and what its local end has not consumed.
+
+use alloc::{boxed::Box, collections::VecDeque, string::String, vec::Vec};
+
+use bytes::Bytes;
+
+use crate::{
+    config::Limits,
+    input::{RequestHead, ResponseHead},
+};
+
+/// One frame, or for data one or more frames, that a stream has to send.
+#[derive(Debug)]
+pub(crate) enum Item {
+    /// The answer failed after or before its head.
+    Abort(String),
+    /// The request is given up.
+    Cancel,
+    /// Part of a body; cut into chunks.
+    Data(Bytes),
+    /// The body is complete.
+    End,
+    /// The request failed, to a peer that did not ask for a streamed answer.
+    Error(String),
+    /// Head of a streamed answer.
+    Head(ResponseHead),
+    /// A request; a body follows in pieces, or is part of it.
+    Request {
+        head: Box<RequestHead>,
+        body_follows: bool,
+        body: Vec<Bytes>,
+    },
+    /// A whole answer in one message.
+    Whole(ResponseHead, Vec<Bytes>),
+}
+
+impl Item {
+    pub(crate) fn charge(&self) -> usize {
+        let len = match self {
+            Self::Abort(text) | Self::Error(text) => text.len(),
+            Self::Cancel | Self::End => 0,
+            Self::Data(data) => data.len(),
+            Self::Head(head) => pairs(&head.headers),
+            Self::Request { head, body, .. } => head_len(head) + total(body),
+            Self::Whole(head, body) => pairs(&head.headers) + total(body),
+        };
+        Limits::charge(len)
+    }
+}
+
+fn total(body: &[Bytes]) -> usize {
+    body.iter().map(Bytes::len).sum()
+}
+
+fn pairs(headers: &[(String, String)]) -> usize {
+    headers.iter().map(|(n, v)| n.len() + v.len() + 8).sum()
+}
+
+/// Bytes of method, path, query and headers.
+pub(crate) fn head_len(head: &RequestHead) -> usize {
+    let query = head.query.as_ref().map_or(0, String::len);
+    head.method.len() + head.path.len() + query + pairs(&head.headers)
+}
+
+/// One stream of the table.
+#[derive(Debug)]
+pub(crate) struct Stream<T> {
+    pub(crate) name: Box<str>,
+    pub(crate) state: T,
+    pub(super) out: VecDeque<Item>,
+    pub(super) held_out: usize,
+    pub(super) held_in: usize,
+    /// It has its turn to come.
+    pub(super) queued: bool,
+}
+
+impl<T> Stream<T> {
+    pub(super) const fn new(name: Box<str>, state: T) -> Self {
+        Self {
+            name,
+            state,
+            out: VecDeque::new(),
+            held_out: 0,
+            held_in: 0,
+            queued: false,
+        }
+    }
+
+    /// Whether anything of it waits for the socket.
+    pub(crate) fn owes_frames(&self) -> bool {
+        !self.out.is_empty()
+    }
+
+    /// Takes the first item, or the first `chunk` bytes of it where it is longer data; with what
+    /// that releases.
+    pub(super) fn take(&mut self, chunk: usize) -> Option<(Item, usize)> {
+        if let Some(Item::Data(data)) = self.out.front_mut()
+            && data.len() > chunk
+        {
+            let before = Limits::charge(data.len());
+            let part = data.split_to(chunk);
+            let released = before - Limits::charge(data.len());
+            return Some((Item::Data(part), released));
+        }
+        let item = self.out.pop_front()?;
+        let released = item.charge();
+        Some((item, released))
+    }
+}

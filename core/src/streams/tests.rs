@@ -1,0 +1,111 @@
+use alloc::{format, string::ToString, vec, vec::Vec};
+
+use super::*;
+
+const LIMITS: Limits = Limits {
+    streams: 3,
+    chunk: 10,
+    send_stream: 1024,
+    send_total: 4096,
+    recv_stream: 1024,
+    recv_total: 2048,
+    ..Limits::agent()
+};
+
+fn open(streams: &mut Streams<()>, count: usize) -> Vec<StreamId> {
+    (0..count)
+        .map(|i| streams.open(&format!("s{i}"), (), &LIMITS).unwrap())
+        .collect()
+}
+
+fn framed(streams: &mut Streams<()>) -> Option<(u64, usize)> {
+    let turn = streams.framed(&LIMITS)?;
+    match turn.item {
+        Item::Data(data) => Some((turn.id.0, data.len())),
+        _ => Some((turn.id.0, 0)),
+    }
+}
+
+#[test]
+fn p171_a_name_is_taken_once_and_free_again_later() {
+    let mut streams = Streams::new();
+    let ids = open(&mut streams, 3);
+    let again = streams.open("s0", (), &LIMITS);
+    assert_eq!(again, Err(PeerFault::DuplicateId));
+    let more = streams.open("s9", (), &LIMITS);
+    assert_eq!(more, Err(PeerFault::TooManyStreams));
+    streams.remove(ids[0]);
+    assert!(streams.open("s0", (), &LIMITS).unwrap() > ids[2], "ids are never reused");
+}
+
+#[test]
+fn p147_streams_take_turns_chunk_by_chunk() {
+    let mut streams = Streams::new();
+    let ids = open(&mut streams, 2);
+    let bulk = Bytes::from(vec![0; 25]);
+    streams.enqueue(ids[0], bulk, &LIMITS).unwrap();
+    let key = Bytes::from_static(b"k");
+    streams.enqueue(ids[1], key, &LIMITS).unwrap();
+    streams.push(ids[0], Item::End);
+    let order: Vec<_> = core::iter::from_fn(|| framed(&mut streams)).collect();
+    assert_eq!(order, [(0, 10), (1, 1), (0, 10), (0, 5), (0, 0)]);
+    assert_eq!(streams.held_out(), 0);
+}
+
+#[test]
+fn the_send_queue_refuses_gives_back_and_wakes() {
+    let mut streams = Streams::new();
+    let ids = open(&mut streams, 1);
+    let piece = Bytes::from(vec![1; 600]);
+    streams.enqueue(ids[0], piece.clone(), &LIMITS).unwrap();
+    let refused = streams.enqueue(ids[0], piece.clone(), &LIMITS);
+    assert!(refused == Err(SendError::Blocked(piece.clone())));
+    assert_eq!(streams.unblock(&LIMITS), None, "nothing was framed yet");
+    while framed(&mut streams).is_some() {}
+    assert_eq!(streams.unblock(&LIMITS), Some(ids[0]));
+    assert_eq!(streams.unblock(&LIMITS), None);
+    let huge = Bytes::from(vec![1; 5000]);
+    assert!(streams.enqueue(ids[0], huge, &LIMITS).is_ok(), "an empty queue takes any piece");
+}
+
+#[test]
+fn what_a_stream_holds_toward_its_local_end_is_bounded_at_n_and_not_at_n_plus_one() {
+    let mut streams = Streams::new();
+    let ids = open(&mut streams, 3);
+    assert_eq!(streams.received(ids[0], 1024, &LIMITS), Ok(()));
+    assert!(streams.consumed(ids[0], 1024));
+    assert_eq!(streams.held_in(), 0);
+    assert_eq!(streams.received(ids[0], 1025, &LIMITS), Err(ids[0]));
+    streams.remove(ids[0]);
+    // Empty and tiny pieces are charged, too.
+    for _ in 0..4 {
+        assert_eq!(streams.received(ids[1], 1, &LIMITS), Ok(()));
+    }
+    assert_eq!(streams.received(ids[1], 1, &LIMITS), Err(ids[1]));
+}
+
+#[test]
+fn over_the_total_the_stream_that_holds_most_is_named() {
+    let mut streams = Streams::new();
+    let ids = open(&mut streams, 3);
+    streams.received(ids[0], 1000, &LIMITS).unwrap();
+    streams.received(ids[1], 900, &LIMITS).unwrap();
+    assert_eq!(streams.received(ids[2], 300, &LIMITS), Err(ids[0]));
+}
+
+#[test]
+fn removing_a_stream_returns_all_that_it_held() {
+    let mut streams = Streams::new();
+    let ids = open(&mut streams, 2);
+    for id in &ids {
+        let piece = Bytes::from(vec![1; 600]);
+        streams.enqueue(*id, piece, &LIMITS).unwrap();
+        streams.push(*id, Item::Abort("gone".to_string()));
+        streams.received(*id, 100, &LIMITS).unwrap();
+    }
+    streams.clear(ids[0]);
+    assert_eq!(streams.get(ids[0]).unwrap().held_out, 0);
+    while streams.pop().is_some() {}
+    assert_eq!((streams.held_in(), streams.held_out()), (0, 0));
+    assert!(!streams.wants_send() && streams.find("s0").is_none());
+}

@@ -1,0 +1,57 @@
+//! Time as the core sees it: a span since an origin that the caller chose.
+
+use core::ops::{Add, Sub};
+use core::time::Duration;
+
+/// A point in monotonic time.
+///
+/// Adapters fix one `std::time::Instant` at start and count from it; tests count up from
+/// [`Time::ZERO`].
+#[derive(Clone, Copy, Debug, Default, Eq, Ord, PartialEq, PartialOrd)]
+pub struct Time(Duration);
+
+impl Time {
+    /// The origin.
+    pub const ZERO: Self = Self(Duration::ZERO);
+
+    /// The time `elapsed` after the origin.
+    pub const fn since_origin(elapsed: Duration) -> Self {
+        Self(elapsed)
+    }
+
+    /// The span since the origin.
+    pub const fn as_duration(self) -> Duration {
+        self.0
+    }
+}
+
+/// Saturates at the end of time.
+impl Add<Duration> for Time {
+    type Output = Self;
+
+    fn add(self, span: Duration) -> Self {
+        Self(self.0.saturating_add(span))
+    }
+}
+
+/// The span from `earlier`, or zero where `earlier` is later.
+impl Sub for Time {
+    type Output = Duration;
+
+    fn sub(self, earlier: Self) -> Duration {
+        self.0.saturating_sub(earlier.0)
+    }
+}
+
+/// What differs between two runs of one configuration.
+#[derive(Clone, Copy, Debug)]
+pub struct Start {
+    /// Monotonic time of the start.
+    pub now: Time,
+    /// The same moment since the UNIX epoch, for timestamps in frames.
+    pub unix: Duration,
+    /// 128 bits that no earlier start had. The agent seeds its jitter with them; the controller
+    /// puts them into its request ids, so that a late answer to an earlier start matches nothing
+    /// (P-091). No secret is derived from them.
+    pub nonce: [u8; 16],
+}
