@@ -320,6 +320,11 @@ impl Agent {
         }
     }
 
+    fn set_status(&mut self, status: HeartbeatStatus) {
+        self.control.monitoring |= self.status.monitoring != status.monitoring;
+        self.status = status;
+    }
+
     fn stale(&mut self) {
         self.stats.stale_inputs += 1;
     }
@@ -359,7 +364,7 @@ impl Machine for Agent {
             Input::Frame(conn, frame) => self.frame(conn, frame),
             Input::Head(id, head) => self.head(id, head),
             Input::Shutdown(grace) => self.shutdown(grace),
-            Input::Status(status) => self.status = status,
+            Input::Status(status) => self.set_status(status),
             Input::Tick => {}
             Input::Wrote(conn) if self.phase.open() == Some(conn) => {
                 self.timers.stop(Timer::Stall);

@@ -12,6 +12,9 @@ pub struct AgentConfig {
     pub info: AgentInfo,
     /// Whose rights a proxied request has at the Kubernetes API.
     pub policy: IdentityPolicy,
+    /// Whether the link is encrypted; without, no password of a monitoring service is sent
+    /// (P-199). Off by default.
+    pub encrypted: bool,
     /// Periods and patience.
     pub periods: Periods,
     /// Delays between attempts.
@@ -30,6 +33,7 @@ impl AgentConfig {
                 ..AgentInfo::default()
             },
             policy: IdentityPolicy::default(),
+            encrypted: false,
             periods: Periods::default(),
             backoff: Backoff::default(),
             limits: Limits::agent(),
@@ -134,8 +138,9 @@ pub struct HeartbeatStatus {
     pub k8s_pods: Option<u32>,
     /// Further facts.
     pub metadata: BTreeMap<String, String>,
-    /// Monitoring services that the controller may query. Sent with each heartbeat, and only
-    /// where the adapter has said that the link is encrypted (P-199).
+    /// Monitoring services that the controller may query. Their passwords travel with them, so
+    /// they are sent once per registration and when they change, and only where
+    /// [`AgentConfig::encrypted`] says so (P-199).
     pub monitoring: Vec<Monitoring>,
 }
 

@@ -163,10 +163,18 @@ impl Controller {
             return self.stale();
         }
         if self.life != Life::Running {
-            return self.close(conn, CloseCode::GoingAway, "the controller is shutting down");
+            return self.close(
+                conn,
+                CloseCode::GoingAway,
+                "the controller is shutting down",
+            );
         }
         if self.sessions.len() >= MAX_SESSIONS {
-            return self.close(conn, CloseCode::Policy, "too many connections of this agent");
+            return self.close(
+                conn,
+                CloseCode::Policy,
+                "too many connections of this agent",
+            );
         }
         let periods = self.config.periods;
         let mut session = Session::default();
@@ -288,11 +296,7 @@ impl Controller {
             Timer::Register => self.end_session(conn, normal, Reason::RegisterTimeout),
             Timer::Stall => self.end_session(conn, normal, Reason::Stalled),
             // The agent's; never set here.
-            Timer::Dial
-            | Timer::Drain
-            | Timer::Heartbeat
-            | Timer::Linger
-            | Timer::Reconnect => {}
+            Timer::Dial | Timer::Drain | Timer::Heartbeat | Timer::Linger | Timer::Reconnect => {}
         }
     }
 

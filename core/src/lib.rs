@@ -80,9 +80,7 @@ mod time;
 mod timers;
 mod wire;
 
-pub use action::{
-    Action, CloseCode, Joined, Notice, OutFrame, Registration, Target,
-};
+pub use action::{Action, CloseCode, Joined, Notice, OutFrame, Registration, Target};
 pub use agent::Agent;
 pub use backoff::Backoff;
 pub use config::{

@@ -12,7 +12,7 @@ use alloc::{
 
 use bytes::Bytes;
 
-pub(crate) use self::stream::{Item, Stream};
+pub(crate) use self::stream::{Item, Stream, head_len};
 use crate::{
     config::Limits,
     error::{PeerFault, SendError},

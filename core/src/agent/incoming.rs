@@ -101,6 +101,7 @@ impl Agent {
         self.ready_since.get_or_insert(self.now);
         self.stats.registrations += 1;
         self.control.heartbeat = true;
+        self.control.monitoring = true;
         let next = self.now + self.config.periods.heartbeat;
         self.timers.set(Timer::Heartbeat, next);
         self.actions.push_back(Action::Registered(registration));
@@ -209,13 +210,18 @@ impl Agent {
 
     /// Checks a request; everything that is not relayed as it came is refused.
     fn asked<'a>(&self, id: &'a str, fields: Fields<'_>) -> Result<Asked<'a>, Refused> {
-        let head = self.request_head(&fields)?;
+        let mut head = self.request_head(&fields)?;
         let due = self.due(&fields)?;
         let body_follows = fields.use_streaming;
         let body = if body_follows {
             Bytes::new()
         } else {
-            self.inline_body(fields.body, fields.body_encoding.as_deref())?
+            let body = self.inline_body(fields.body, fields.body_encoding.as_deref())?;
+            // P-207: the length is known, whatever the headers say.
+            let bodied = !body.is_empty() || matches!(&*head.method, "POST" | "PUT" | "PATCH");
+            let length = bodied.then_some(body.len() as u64);
+            rules::set_content_length(&mut head.headers, length);
+            body
         };
         Ok(Asked {
             id,
@@ -255,11 +261,17 @@ impl Agent {
         Ok(head)
     }
 
-    fn inline_body(&self, body: Option<Body<'_>>, encoding: Option<&str>) -> Result<Bytes, Refused> {
+    fn inline_body(
+        &self,
+        body: Option<Body<'_>>,
+        encoding: Option<&str>,
+    ) -> Result<Bytes, Refused> {
         Ok(match body {
             None => Bytes::new(),
             Some(Body::Json(json)) => json.into(),
-            Some(Body::Text(text)) if encoding.is_some_and(|e| e.eq_ignore_ascii_case("base64")) => {
+            Some(Body::Text(text))
+                if encoding.is_some_and(|e| e.eq_ignore_ascii_case("base64")) =>
+            {
                 self.base64.decode(&text)?.into()
             }
             Some(Body::Text(text)) => Vec::from(text.as_bytes()).into(),

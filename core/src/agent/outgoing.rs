@@ -29,6 +29,8 @@ pub(super) struct Control {
     pub(super) registering: Option<String>,
     pub(super) ping: bool,
     pub(super) heartbeat: bool,
+    /// The next heartbeat tells the monitoring services: they are new to this registration.
+    pub(super) monitoring: bool,
     /// A JSON ping waits for its pong, which carries this id. The newest ping wins.
     pub(super) pong: Option<Option<String>>,
     /// Names of unknown types to answer, with the id of the message.
@@ -184,15 +186,14 @@ impl Agent {
         )
     }
 
-    fn heartbeat_frame(&self) -> String {
-        let info = &self.config.info;
+    fn heartbeat_frame(&mut self) -> String {
+        let fresh = core::mem::take(&mut self.control.monitoring);
         encode::heartbeat(
             &self.timestamp(),
             self.cluster_id().unwrap_or_default(),
-            &info.agent_id,
+            &self.config.info,
             &self.status,
-            &info.agent_version,
-            &info.k8s_version,
+            fresh && self.config.encrypted,
         )
     }
 

@@ -18,8 +18,8 @@ use super::Agent;
 use crate::{
     action::{Action, Target},
     error::{PeerFault, SendError},
-    input::{Kind, ResponseHead, StreamId, StreamEnd},
-    rules::{self, Credentials, IdentityPolicy},
+    input::{Kind, ResponseHead, StreamEnd, StreamId},
+    rules,
     streams::Item,
     time::Time,
 };
@@ -74,12 +74,7 @@ impl Agent {
         };
         let id = self.streams.open(asked.id, exchange, &limits)?;
         self.limits_due.extend(due.map(|at| (at, id)));
-        let credentials = match self.config.policy {
-            IdentityPolicy::Caller => Credentials::Caller,
-            IdentityPolicy::ServiceAccount | IdentityPolicy::Impersonate => {
-                Credentials::ServiceAccount
-            }
-        };
+        let credentials = self.config.policy.credentials();
         let head = asked.head;
         let target = Target::Http { head, credentials };
         self.actions.push_back(Action::Open(id, target));
@@ -253,7 +248,8 @@ impl Agent {
             (Err(text), false) => Item::Error(text),
         };
         let due = state.due.take();
-        self.limits_due.retain(|(at, i)| *i != id || Some(*at) != due);
+        self.limits_due
+            .retain(|(at, i)| *i != id || Some(*at) != due);
         self.streams.push(id, item);
     }
 

@@ -110,13 +110,7 @@ impl Controller {
 
     // ------------------------------------------------------------ streams
 
-    fn about_stream(
-        &mut self,
-        conn: ConnId,
-        kind: &str,
-        id: Option<&str>,
-        fields: Fields<'_>,
-    ) {
+    fn about_stream(&mut self, conn: ConnId, kind: &str, id: Option<&str>, fields: Fields<'_>) {
         let known = matches!(
             kind,
             "proxy_error"
@@ -233,4 +227,3 @@ fn joined(fields: Fields<'_>) -> Joined {
         },
     }
 }
-

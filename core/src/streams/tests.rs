@@ -35,7 +35,10 @@ fn p171_a_name_is_taken_once_and_free_again_later() {
     let more = streams.open("s9", (), &LIMITS);
     assert_eq!(more, Err(PeerFault::TooManyStreams));
     streams.remove(ids[0]);
-    assert!(streams.open("s0", (), &LIMITS).unwrap() > ids[2], "ids are never reused");
+    assert!(
+        streams.open("s0", (), &LIMITS).unwrap() > ids[2],
+        "ids are never reused"
+    );
 }
 
 #[test]
@@ -65,7 +68,10 @@ fn the_send_queue_refuses_gives_back_and_wakes() {
     assert_eq!(streams.unblock(&LIMITS), Some(ids[0]));
     assert_eq!(streams.unblock(&LIMITS), None);
     let huge = Bytes::from(vec![1; 5000]);
-    assert!(streams.enqueue(ids[0], huge, &LIMITS).is_ok(), "an empty queue takes any piece");
+    assert!(
+        streams.enqueue(ids[0], huge, &LIMITS).is_ok(),
+        "an empty queue takes any piece"
+    );
 }
 
 #[test]

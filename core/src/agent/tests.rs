@@ -1,0 +1,238 @@
+//! Unit tests of the agent's machine, one statement or property each; each name begins with the
+//! statement it checks.
+
+mod link;
+mod requests;
+
+use alloc::{
+    string::{String, ToString},
+    vec::Vec,
+};
+use core::time::Duration;
+
+use bytes::Bytes;
+use serde_json::{Value, json};
+
+use super::*;
+use crate::{
+    action::{OutFrame, Target},
+    config::Limits,
+    input::{RequestHead, ResponseHead, StreamEnd},
+};
+
+/// An agent, the moment it lives in, and what it has said that no test has looked at yet.
+struct Bench {
+    agent: Agent,
+    now: Time,
+    actions: Vec<Action>,
+}
+
+impl Bench {
+    fn new() -> Self {
+        Self::with(|_| {})
+    }
+
+    fn with(change: impl FnOnce(&mut AgentConfig)) -> Self {
+        let mut config = AgentConfig::new("agent-1f2e", "prod");
+        change(&mut config);
+        let start = Start {
+            now: Time::ZERO,
+            unix: Duration::from_secs(1_795_412_045),
+            nonce: [3; 16],
+        };
+        Self {
+            agent: Agent::new(config, start).unwrap(),
+            now: Time::ZERO,
+            actions: Vec::new(),
+        }
+    }
+
+    /// Registered, everything said on the way forgotten.
+    fn registered() -> Self {
+        Self::registered_with(|_| {})
+    }
+
+    fn registered_with(change: impl FnOnce(&mut AgentConfig)) -> Self {
+        let mut bench = Self::with(change);
+        bench.connect();
+        bench.register();
+        bench.run();
+        bench.actions.clear();
+        bench
+    }
+
+    fn connect(&mut self) -> ConnId {
+        self.run();
+        let Phase::Dialing(conn) = self.agent.phase() else {
+            panic!("not dialing: {:?}", self.agent.phase())
+        };
+        self.input(Input::Connected(conn));
+        self.actions.clear();
+        conn
+    }
+
+    /// Answers the `register` that the agent sends.
+    fn register(&mut self) {
+        let sent = self.sent();
+        let register = sent.iter().find(|v| v["type"] == "register").unwrap();
+        let id = register["request_id"].clone();
+        self.frame(json!({
+            "type": "register_success", "request_id": id,
+            "payload": {"cluster_id": "6f1c", "name": "prod", "workspace_id": 123}
+        }));
+    }
+
+    fn input(&mut self, input: Input<'_>) {
+        self.agent.handle(self.now, input);
+        assert!(
+            self.agent.deadline().is_none_or(|at| at > self.now),
+            "a due timer survived"
+        );
+    }
+
+    fn frame(&mut self, frame: Value) {
+        let text = frame.to_string();
+        self.raw(&text);
+    }
+
+    fn raw(&mut self, text: &str) {
+        if let Some(conn) = self.agent.phase().open() {
+            self.input(Input::Frame(conn, Frame::Text(text)));
+        }
+    }
+
+    /// Lets time pass, deadline by deadline, with a socket that takes everything.
+    fn pass(&mut self, span: Duration) {
+        let end = self.now + span;
+        self.run();
+        while let Some(at) = self.agent.deadline().filter(|at| *at <= end) {
+            self.now = at;
+            self.input(Input::Tick);
+            self.run();
+        }
+        self.now = end;
+    }
+
+    /// The same with a peer that answers pings.
+    fn pass_alive(&mut self, span: Duration) {
+        let end = self.now + span;
+        while self.now < end {
+            let step = (end - self.now).min(Duration::from_secs(5));
+            self.pass(step);
+            if let Some(conn) = self.agent.phase().open() {
+                self.input(Input::Alive(conn));
+            }
+        }
+    }
+
+    /// Takes all actions with a socket that takes everything.
+    fn run(&mut self) {
+        loop {
+            let socket = self
+                .agent
+                .phase()
+                .open()
+                .map_or(Socket::Blocked, Socket::Ready);
+            let Some(action) = self.agent.poll(socket) else {
+                return;
+            };
+            self.actions.push(action);
+        }
+    }
+
+    fn take(&mut self) -> Vec<Action> {
+        self.run();
+        core::mem::take(&mut self.actions)
+    }
+
+    /// The JSON messages among the actions; the other actions stay.
+    fn sent(&mut self) -> Vec<Value> {
+        let (sent, rest): (Vec<_>, Vec<_>) = self
+            .take()
+            .into_iter()
+            .partition(|a| matches!(a, Action::Send(_, OutFrame::Text(_))));
+        self.actions = rest;
+        sent.iter()
+            .map(|action| match action {
+                Action::Send(_, OutFrame::Text(text)) => {
+                    assert!(text.ends_with('\n'), "P-010: one object and a newline");
+                    serde_json::from_str(text).unwrap()
+                }
+                _ => Value::Null,
+            })
+            .collect()
+    }
+
+    fn sent_types(&mut self) -> Vec<String> {
+        let types = self.sent();
+        types
+            .iter()
+            .map(|v| v["type"].as_str().unwrap().to_string())
+            .collect()
+    }
+
+    /// Opens a request that asks for a streamed answer, with no body.
+    fn request(&mut self, id: &str) -> StreamId {
+        self.frame(json!({
+            "type": "proxy_request", "request_id": id,
+            "payload": {"method": "GET", "path": "/api/v1/pods", "supports_response_streaming": true}
+        }));
+        self.opened().expect("the request was not opened").0
+    }
+
+    /// The first `Open` among the actions.
+    fn opened(&mut self) -> Option<(StreamId, RequestHead)> {
+        self.run();
+        let at = self
+            .actions
+            .iter()
+            .position(|a| matches!(a, Action::Open(..)))?;
+        match self.actions.remove(at) {
+            Action::Open(id, Target::Http { head, .. }) => Some((id, head)),
+            _ => None,
+        }
+    }
+
+    fn has(&mut self, wanted: &Action) -> bool {
+        self.run();
+        self.actions.contains(wanted)
+    }
+
+    fn reconnect(&mut self) -> Option<(Duration, u32, Reason)> {
+        self.take().into_iter().find_map(|action| match action {
+            Action::ReconnectAfter {
+                delay,
+                attempt,
+                reason,
+            } => Some((delay, attempt, reason)),
+            _ => None,
+        })
+    }
+}
+
+fn head(status: u16) -> ResponseHead {
+    ResponseHead {
+        status,
+        headers: Vec::from([("Content-Type".to_string(), "text/plain".to_string())]),
+    }
+}
+
+fn bytes(len: usize) -> Bytes {
+    Bytes::from((0..len).map(|i| i as u8).collect::<Vec<_>>())
+}
+
+const fn secs(s: u64) -> Duration {
+    Duration::from_secs(s)
+}
+
+/// Bounds small enough to reach in a test.
+const SMALL: Limits = Limits {
+    streams: 2,
+    recv_stream: 1024,
+    recv_total: 1536,
+    buffered: 1024,
+    control: 3,
+    frame: 8192,
+    chunk: 100,
+    ..Limits::agent()
+};

@@ -1,0 +1,429 @@
+use super::*;
+
+#[test]
+fn p032_register_comes_first_and_once() {
+    let mut bench = Bench::new();
+    bench.connect();
+    let sent = bench.sent();
+    assert_eq!(sent.len(), 1);
+    let register = &sent[0];
+    assert_eq!(register["type"], "register");
+    assert_eq!(register["request_id"], "req_1795412045000000000_agent-1f2e");
+    assert_eq!(register["payload"]["agent_id"], "agent-1f2e");
+    assert_eq!(
+        register["payload"]["features"]["identity"],
+        "service-account"
+    );
+    assert!(register["payload"].get("k8s_service_token").is_none());
+}
+
+#[test]
+fn p053_success_needs_the_right_id_and_a_cluster() {
+    let mut bench = Bench::new();
+    bench.connect();
+    let id = bench.sent()[0]["request_id"].clone();
+    let other = json!({"type":"register_success","request_id":"x","payload":{"cluster_id":"c"}});
+    bench.frame(other);
+    assert!(matches!(bench.agent.phase(), Phase::Registering(_)));
+    let empty = json!({"type":"register_success","request_id":id,"payload":{"cluster_id":7}});
+    bench.frame(empty);
+    let (_, _, reason) = bench.reconnect().unwrap();
+    assert!(matches!(reason, Reason::RegisterRefused(_)));
+}
+
+#[test]
+fn p053_the_whole_result_is_reported() {
+    let mut bench = Bench::new();
+    bench.connect();
+    bench.register();
+    let registration = bench.take().into_iter().find_map(|action| match action {
+        Action::Registered(registration) => Some(registration),
+        _ => None,
+    });
+    let registration = registration.unwrap();
+    assert_eq!(registration.cluster_id, "6f1c");
+    assert_eq!(registration.workspace_id, Some(123));
+}
+
+#[test]
+fn p078_a_heartbeat_right_after_registration_and_then_every_period() {
+    let mut bench = Bench::new();
+    bench.connect();
+    bench.register();
+    assert_eq!(bench.sent_types(), ["heartbeat"]);
+    bench.pass_alive(secs(29));
+    assert!(bench.sent_types().is_empty());
+    bench.pass_alive(secs(1));
+    let sent = bench.sent();
+    assert_eq!(sent.len(), 1);
+    assert_eq!(sent[0]["payload"]["cluster_id"], "6f1c");
+    assert_eq!(sent[0]["payload"]["tunnel_status"], "connected");
+}
+
+#[test]
+fn p034_heartbeats_say_what_they_were_told() {
+    let mut bench = Bench::registered();
+    let status = HeartbeatStatus {
+        k8s_nodes: Some(3),
+        ..HeartbeatStatus::default()
+    };
+    bench.input(Input::Status(status));
+    bench.pass_alive(secs(30));
+    let sent = bench.sent();
+    assert_eq!(sent[0]["payload"]["metadata"]["k8s_nodes"], 3);
+}
+
+#[test]
+fn p016_pings_every_ten_seconds_ahead_of_data() {
+    let mut bench = Bench::registered();
+    bench.pass_alive(secs(60));
+    let pings = bench
+        .take()
+        .iter()
+        .filter(|a| matches!(a, Action::Send(_, OutFrame::Ping)))
+        .count();
+    assert_eq!(pings, 6);
+}
+
+#[test]
+fn p017_silence_ends_the_link_and_any_byte_is_life() {
+    let mut bench = Bench::registered();
+    bench.pass_alive(secs(600));
+    assert!(matches!(bench.agent.phase(), Phase::Ready(_)));
+    bench.pass(secs(29));
+    assert!(matches!(bench.agent.phase(), Phase::Ready(_)));
+    bench.pass(secs(2));
+    assert_eq!(bench.reconnect().unwrap().2, Reason::Idle);
+}
+
+#[test]
+fn p020_a_write_that_makes_no_progress_ends_the_link() {
+    let mut bench = Bench::registered();
+    let conn = bench.agent.phase().open().unwrap();
+    bench.frame(json!({"type":"ping","request_id":"p"}));
+    for _ in 0..5 {
+        // The peer is heard, the socket takes nothing.
+        assert!(bench.agent.poll(Socket::Blocked).is_none());
+        bench.now = bench.now + secs(5);
+        bench.input(Input::Alive(conn));
+    }
+    bench.input(Input::Wrote(conn));
+    assert!(bench.agent.poll(Socket::Blocked).is_none());
+    for _ in 0..6 {
+        bench.now = bench.now + secs(5);
+        bench.input(Input::Alive(conn));
+        let _ = bench.agent.poll(Socket::Blocked);
+    }
+    assert!(matches!(bench.agent.phase(), Phase::Waiting));
+}
+
+#[test]
+fn p036_a_ping_is_answered_with_its_id_and_pings_do_not_pile_up() {
+    let mut bench = Bench::registered();
+    for id in ["p1", "p2", "p3"] {
+        bench.frame(json!({"type":"ping","request_id":id}));
+    }
+    let sent = bench.sent();
+    assert_eq!(sent.len(), 1);
+    assert_eq!(sent[0]["request_id"], "p3");
+    assert_eq!(bench.agent.stats().coalesced, 2);
+}
+
+#[test]
+fn p019_every_close_code_leads_to_another_attempt() {
+    for code in [1000, 1001, 1006, 1008, 4000] {
+        let mut bench = Bench::registered();
+        let conn = bench.agent.phase().open().unwrap();
+        let down = Down::Closed {
+            code,
+            reason: String::new(),
+        };
+        bench.input(Input::Disconnected(conn, down));
+        let (delay, attempt, _) = bench.reconnect().unwrap();
+        assert_eq!(attempt, 1);
+        bench.pass(delay);
+        assert!(
+            matches!(bench.agent.phase(), Phase::Dialing(_)),
+            "code {code}"
+        );
+    }
+}
+
+#[test]
+fn p181_a_refused_token_waits_long_keeps_the_identity_and_tries_again() {
+    let mut bench = Bench::registered();
+    for status in [401, 403] {
+        let conn = bench.agent.phase().conn().unwrap();
+        let refused = Down::Refused {
+            status,
+            retry_after: None,
+        };
+        bench.input(Input::Disconnected(conn, refused));
+        let (delay, _, reason) = bench.reconnect().unwrap();
+        assert_eq!(reason, Reason::Unauthorized(status));
+        assert!(delay >= secs(30) && delay <= secs(60));
+        bench.pass(delay);
+    }
+    bench.connect();
+    assert_eq!(bench.sent()[0]["payload"]["cluster_id"], "6f1c");
+}
+
+#[test]
+fn superseded_waits_the_ceiling_and_reports() {
+    let mut bench = Bench::registered();
+    let conn = bench.agent.phase().conn().unwrap();
+    let reason = "superseded".to_string();
+    bench.input(Input::Disconnected(
+        conn,
+        Down::Closed { code: 4001, reason },
+    ));
+    let (delay, _, reason) = bench.reconnect().unwrap();
+    assert_eq!(reason, Reason::Superseded);
+    assert!(delay >= secs(30));
+}
+
+#[test]
+fn retry_after_is_obeyed() {
+    let mut bench = Bench::new();
+    bench.run();
+    let conn = bench.agent.phase().conn().unwrap();
+    let refused = Down::Refused {
+        status: 503,
+        retry_after: Some(secs(20)),
+    };
+    bench.input(Input::Disconnected(conn, refused));
+    let (delay, _, reason) = bench.reconnect().unwrap();
+    assert!(delay >= secs(20) && delay <= secs(30));
+    assert_eq!(reason, Reason::Refused(503));
+}
+
+#[test]
+fn p087_only_a_stable_link_resets_the_backoff() {
+    let mut bench = Bench::new();
+    let mut attempts = Vec::new();
+    for up in [1, 1, 59, 61, 1] {
+        bench.connect();
+        bench.register();
+        bench.pass_alive(secs(up));
+        let conn = bench.agent.phase().conn().unwrap();
+        bench.input(Input::Disconnected(conn, Down::Lost("cut".into())));
+        let (delay, attempt, _) = bench.reconnect().unwrap();
+        attempts.push(attempt);
+        bench.pass(delay);
+    }
+    assert_eq!(attempts, [1, 2, 3, 1, 2]);
+}
+
+#[test]
+fn p183_the_first_dial_is_retried_like_every_other() {
+    let mut bench = Bench::new();
+    for attempt in 1..20 {
+        bench.run();
+        let conn = bench.agent.phase().conn().unwrap();
+        bench.input(Input::Disconnected(conn, Down::Lost("refused".into())));
+        let (delay, n, _) = bench.reconnect().unwrap();
+        assert_eq!(n, attempt);
+        bench.pass(delay);
+    }
+    assert!(matches!(bench.agent.phase(), Phase::Dialing(_)));
+}
+
+#[test]
+fn p189_a_refused_registration_ends_the_wait_at_once_and_progress_extends_it() {
+    let mut bench = Bench::new();
+    bench.connect();
+    let id = bench.sent()[0]["request_id"].clone();
+    for _ in 0..7 {
+        bench.pass_alive(secs(15));
+        bench.frame(json!({"type":"register_in_progress","request_id":id}));
+    }
+    assert!(
+        matches!(bench.agent.phase(), Phase::Registering(_)),
+        "105 s and still waiting"
+    );
+    bench.frame(json!({"type":"error","request_id":id,"payload":{"error":"workspace is full"}}));
+    let (_, _, reason) = bench.reconnect().unwrap();
+    assert_eq!(reason, Reason::RegisterRefused("workspace is full".into()));
+}
+
+#[test]
+fn p075_the_wait_for_the_registration_has_an_end() {
+    let mut bench = Bench::new();
+    bench.connect();
+    bench.pass_alive(secs(31));
+    assert!(matches!(
+        bench.agent.phase(),
+        Phase::Waiting | Phase::Dialing(_)
+    ));
+    let mut bench = Bench::new();
+    bench.connect();
+    for _ in 0..13 {
+        bench.pass_alive(secs(10));
+        bench.frame(json!({"type":"register_in_progress"}));
+    }
+    assert!(
+        !matches!(bench.agent.phase(), Phase::Registering(_)),
+        "130 s are too long"
+    );
+}
+
+#[test]
+fn p182_cluster_not_found_leads_to_a_real_registration() {
+    let mut bench = Bench::registered();
+    bench.frame(json!({"type":"error","payload":{"error":"Cluster not registered"}}));
+    let sent = bench.sent();
+    assert_eq!(sent[0]["type"], "register");
+    assert!(sent[0]["payload"].get("cluster_id").is_none());
+    let id = sent[0]["request_id"].clone();
+    bench.frame(json!({"type":"register_success","request_id":id,"payload":{"cluster_id":"new"}}));
+    assert_eq!(bench.agent.cluster_id(), Some("new"));
+    assert!(matches!(bench.agent.phase(), Phase::Ready(_)));
+}
+
+#[test]
+fn p159_malformed_messages_cost_only_themselves() {
+    let mut bench = Bench::registered();
+    let stream = bench.request("r1");
+    for raw in [
+        "",
+        "{",
+        "[]",
+        "null",
+        "\u{0}",
+        "{\"type\":1}",
+        "{\"type\":\"proxy_request\"}x",
+    ] {
+        bench.raw(raw);
+    }
+    assert!(matches!(bench.agent.phase(), Phase::Ready(_)));
+    bench.input(Input::Head(stream, head(200)));
+    assert_eq!(bench.sent_types(), ["proxy_response_header"]);
+    assert!(bench.agent.stats().peer_faults >= 5);
+}
+
+#[test]
+fn p026_an_unknown_type_is_answered_once_and_the_table_is_bounded() {
+    let mut bench = Bench::registered();
+    for i in 0..1000 {
+        bench.frame(json!({"type": alloc::format!("t{}", i / 2), "request_id": "u"}));
+    }
+    let sent = bench.sent();
+    assert_eq!(sent.len(), 64, "P-179");
+    assert_eq!(sent[0]["type"], "protocol_fallback");
+    assert_eq!(sent[0]["payload"]["unknown_type"], "t0");
+}
+
+#[test]
+fn p148_an_oversize_message_closes_with_1009() {
+    let mut bench = Bench::registered_with(|c| c.limits = SMALL);
+    let conn = bench.agent.phase().open().unwrap();
+    bench.raw(&" ".repeat(SMALL.frame));
+    assert!(
+        matches!(bench.agent.phase(), Phase::Ready(_)),
+        "at the limit"
+    );
+    bench.raw(&" ".repeat(SMALL.frame + 1));
+    assert!(bench.has(&Action::Close(conn, CloseCode::TooBig, "")));
+    assert_eq!(
+        bench.reconnect().unwrap().2,
+        Reason::Peer(PeerFault::FrameTooLong)
+    );
+}
+
+#[test]
+fn a_flood_of_refusals_closes_with_1008() {
+    let mut bench = Bench::registered_with(|c| c.limits = SMALL);
+    let conn = bench.agent.phase().open().unwrap();
+    for i in 0..=SMALL.control {
+        bench.frame(json!({"type":"proxy_request","request_id":i.to_string(),"payload":{}}));
+    }
+    assert!(bench.has(&Action::Close(conn, CloseCode::Policy, "")));
+}
+
+#[test]
+fn p158_everything_of_a_lost_connection_ends_with_it() {
+    let mut bench = Bench::registered();
+    let first = bench.request("r1");
+    let second = bench.request("r2");
+    bench.agent.send(second, Kind::Bytes, bytes(1000)).unwrap();
+    let conn = bench.agent.phase().open().unwrap();
+    bench.input(Input::Disconnected(conn, Down::Lost("cut".into())));
+    assert!(bench.has(&Action::Reset(first)) && bench.has(&Action::Reset(second)));
+    let stats = bench.agent.stats();
+    assert_eq!(
+        (stats.streams_open, stats.held_in, stats.held_out),
+        (0, 0, 0)
+    );
+    let late = bench.agent.send(second, Kind::Bytes, bytes(1));
+    assert!(matches!(late, Err(SendError::Closed(_))));
+}
+
+#[test]
+fn p169_inputs_about_an_old_connection_have_no_effect() {
+    let mut bench = Bench::registered();
+    let old = bench.agent.phase().open().unwrap();
+    bench.input(Input::Disconnected(old, Down::Lost("cut".into())));
+    let (delay, ..) = bench.reconnect().unwrap();
+    bench.pass(delay);
+    let new = bench.connect();
+    assert_ne!(old, new);
+    bench.input(Input::Disconnected(old, Down::Lost("again".into())));
+    bench.input(Input::Frame(old, Frame::Text(r#"{"type":"ping"}"#)));
+    bench.input(Input::Connected(old));
+    assert_eq!(bench.agent.phase(), Phase::Registering(new));
+    assert_eq!(bench.sent_types(), ["register"]);
+    assert_eq!(bench.agent.stats().stale_inputs, 3);
+}
+
+#[test]
+fn p212_shutdown_lets_streams_end_refuses_new_ones_and_closes_with_1001() {
+    let mut bench = Bench::registered();
+    let conn = bench.agent.phase().open().unwrap();
+    let stream = bench.request("r1");
+    bench.input(Input::Shutdown(secs(5)));
+    bench.frame(json!({"type":"proxy_request","request_id":"r2","payload":{"path":"/api"}}));
+    assert_eq!(bench.sent()[0]["type"], "proxy_error");
+    bench.input(Input::Head(stream, head(200)));
+    bench.input(Input::Ended(stream, StreamEnd::Clean));
+    let types = bench.sent_types();
+    assert_eq!(types, ["proxy_response_header", "proxy_response_end"]);
+    let text = "the agent is shutting down";
+    assert!(bench.has(&Action::Close(conn, CloseCode::GoingAway, text)));
+    assert!(bench.has(&Action::Stopped));
+}
+
+#[test]
+fn p177_shutdown_ends_within_its_bound_whatever_the_streams_do() {
+    let mut bench = Bench::registered();
+    let stream = bench.request("watch");
+    bench.input(Input::Head(stream, head(200)));
+    bench.input(Input::Shutdown(secs(5)));
+    bench.pass_alive(secs(5));
+    let last = bench.sent().pop().unwrap();
+    assert_eq!(last["type"], "proxy_response_abort");
+    assert!(bench.has(&Action::Stopped));
+    // And with a socket that takes nothing.
+    let mut bench = Bench::registered();
+    bench.request("watch");
+    bench.input(Input::Shutdown(secs(5)));
+    while bench.agent.phase() != Phase::Stopped {
+        bench.now = bench.agent.deadline().unwrap();
+        bench.input(Input::Tick);
+        while bench.agent.poll(Socket::Blocked).is_some() {}
+    }
+    assert!(bench.now - Time::ZERO <= secs(7));
+}
+
+#[test]
+fn shutdown_while_waiting_or_dialing_stops_at_once() {
+    let mut bench = Bench::new();
+    bench.run();
+    bench.input(Input::Shutdown(secs(5)));
+    assert!(bench.has(&Action::Stopped));
+    let mut bench = Bench::new();
+    let conn = bench.agent.phase().conn().unwrap();
+    bench.input(Input::Disconnected(conn, Down::Lost("no".into())));
+    bench.input(Input::Shutdown(secs(5)));
+    assert!(bench.has(&Action::Stopped));
+    assert_eq!(bench.agent.deadline(), None);
+}

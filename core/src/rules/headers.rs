@@ -1,0 +1,177 @@
+//! Headers: names compare without case (P-195), connection headers never pass (P-201), a length
+//! is a length (P-207), and identity is decided by one policy (P-194, P-196).
+
+use alloc::{
+    string::{String, ToString},
+    vec::Vec,
+};
+
+use super::{IdentityPolicy, KubernetesUser, path::is_token};
+use crate::error::PeerFault;
+
+type Headers = Vec<(String, String)>;
+
+/// Headers of one hop (RFC 9110, section 7.6.1, and what is used like them).
+const HOP_BY_HOP: [&str; 11] = [
+    "connection",
+    "http2-settings",
+    "keep-alive",
+    "proxy-authenticate",
+    "proxy-authorization",
+    "proxy-connection",
+    "te",
+    "trailer",
+    "trailers",
+    "transfer-encoding",
+    "upgrade",
+];
+
+/// Subprotocol in which a browser client hides its bearer token.
+const BEARER_PROTOCOL: &str = "base64url.bearer.authorization.k8s.io.";
+
+/// Headers that a request carries to the Kubernetes API under `policy`.
+///
+/// Removed are connection headers and those named in `Connection`, `Host`, `Expect`, `Cookie`
+/// and `X-Remote-*`; `Authorization` except under [`IdentityPolicy::Caller`]; `Impersonate-*`
+/// under [`IdentityPolicy::ServiceAccount`].
+///
+/// # Errors
+///
+/// [`PeerFault::Header`]: a name or value that cannot stand in HTTP, or a `Content-Length` that
+/// is not one number.
+pub fn upstream_headers(headers: Headers, policy: IdentityPolicy) -> Result<Headers, PeerFault> {
+    if !headers.iter().all(|(name, value)| is_valid(name, value)) {
+        return Err(PeerFault::Header);
+    }
+    let mut kept = without_connection(headers);
+    kept.retain(|(name, _)| {
+        !is_any(name, &["host", "expect", "cookie"])
+            && !has_prefix(name, "x-remote-")
+            && (policy == IdentityPolicy::Caller || !name.eq_ignore_ascii_case("authorization"))
+            && (policy != IdentityPolicy::ServiceAccount || !has_prefix(name, "impersonate-"))
+    });
+    match lengths(&kept) {
+        Lengths::Bad => Err(PeerFault::Header),
+        Lengths::None => Ok(kept),
+        Lengths::One(length) => {
+            set_content_length(&mut kept, Some(length));
+            Ok(kept)
+        }
+    }
+}
+
+/// Headers that the controller relays for a client whom it has authenticated itself.
+///
+/// The client's own credentials and identity never pass: `Authorization`, `Cookie`,
+/// `Impersonate-*`, `X-Remote-*` and the bearer subprotocol are removed. A `user` is named in
+/// `Impersonate-User` and `Impersonate-Group`, which an agent obeys only under
+/// [`IdentityPolicy::Impersonate`].
+///
+/// # Errors
+///
+/// As for [`upstream_headers`].
+pub fn client_headers(
+    headers: Headers,
+    user: Option<&KubernetesUser>,
+) -> Result<Headers, PeerFault> {
+    let mut kept = upstream_headers(headers, IdentityPolicy::ServiceAccount)?;
+    for (name, value) in &mut kept {
+        if name.eq_ignore_ascii_case("sec-websocket-protocol") {
+            let offered = value.split(',').map(str::trim);
+            let passed: Vec<&str> = offered
+                .filter(|p| !p.starts_with(BEARER_PROTOCOL))
+                .collect();
+            *value = passed.join(", ");
+        }
+    }
+    if let Some(user) = user {
+        if !is_valid("impersonate-user", &user.user) || user.user.is_empty() {
+            return Err(PeerFault::Header);
+        }
+        kept.push(("Impersonate-User".into(), user.user.clone()));
+        for group in &user.groups {
+            if !is_valid("impersonate-group", group) {
+                return Err(PeerFault::Header);
+            }
+            kept.push(("Impersonate-Group".into(), group.clone()));
+        }
+    }
+    Ok(kept)
+}
+
+/// Headers of a response as they are passed on: without connection headers and without what
+/// cannot stand in HTTP. A `101` keeps `Connection` and `Upgrade` (P-133).
+#[must_use]
+pub fn response_headers(status: u16, mut headers: Headers) -> Headers {
+    headers.retain(|(name, value)| is_valid(name, value));
+    if status == 101 {
+        return headers;
+    }
+    let mut kept = without_connection(headers);
+    match lengths(&kept) {
+        Lengths::None => {}
+        Lengths::One(length) => set_content_length(&mut kept, Some(length)),
+        Lengths::Bad => set_content_length(&mut kept, None),
+    }
+    kept
+}
+
+/// Replaces every `Content-Length`.
+pub fn set_content_length(headers: &mut Headers, length: Option<u64>) {
+    headers.retain(|(name, _)| !name.eq_ignore_ascii_case("content-length"));
+    if let Some(length) = length {
+        headers.push(("Content-Length".into(), length.to_string()));
+    }
+}
+
+fn without_connection(headers: Headers) -> Headers {
+    let named: Vec<String> = headers
+        .iter()
+        .filter(|(name, _)| name.eq_ignore_ascii_case("connection"))
+        .flat_map(|(_, value)| value.split(','))
+        .map(|name| name.trim().to_ascii_lowercase())
+        .collect();
+    let mut kept = headers;
+    kept.retain(|(name, _)| {
+        !is_any(name, &HOP_BY_HOP) && !named.iter().any(|n| n.eq_ignore_ascii_case(name))
+    });
+    kept
+}
+
+enum Lengths {
+    None,
+    One(u64),
+    Bad,
+}
+
+fn lengths(headers: &[(String, String)]) -> Lengths {
+    let mut found = Lengths::None;
+    for (name, value) in headers {
+        if !name.eq_ignore_ascii_case("content-length") {
+            continue;
+        }
+        let value = value.trim();
+        let digits = !value.is_empty() && value.bytes().all(|b| b.is_ascii_digit());
+        found = match (found, value.parse::<u64>()) {
+            (Lengths::None, Ok(length)) if digits => Lengths::One(length),
+            (Lengths::One(first), Ok(length)) if digits && first == length => Lengths::One(first),
+            _ => return Lengths::Bad,
+        };
+    }
+    found
+}
+
+fn is_any(name: &str, names: &[&str]) -> bool {
+    names.iter().any(|n| n.eq_ignore_ascii_case(name))
+}
+
+fn has_prefix(name: &str, prefix: &str) -> bool {
+    name.get(..prefix.len())
+        .is_some_and(|start| start.eq_ignore_ascii_case(prefix))
+}
+
+fn is_valid(name: &str, value: &str) -> bool {
+    let named = !name.is_empty() && name.bytes().all(is_token);
+    let fine = |b: u8| b == b'\t' || (b >= 0x20 && b != 0x7f);
+    named && value.bytes().all(fine)
+}

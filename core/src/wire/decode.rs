@@ -1,0 +1,160 @@
+//! Reads a message in one pass, borrowing from the frame, and tolerates what the original
+//! tolerates (P-025): a field of an unexpected type counts as absent, the last of equal keys wins,
+//! unknown fields and `timestamp` (P-160) are skipped.
+
+mod fields;
+mod shape;
+
+use alloc::{borrow::Cow, string::String};
+
+use serde::de::{Deserialize as _, IgnoredAny, MapAccess, SeqAccess};
+
+pub(crate) use self::fields::{Body, Fields};
+use self::shape::{Of, Shape, drain_map, drain_seq, next};
+use crate::error::PeerFault;
+
+/// One message.
+#[derive(Debug, Default)]
+pub(crate) struct Envelope<'a> {
+    pub(crate) kind: Cow<'a, str>,
+    /// `None` where absent, `null` or empty.
+    pub(crate) id: Option<Cow<'a, str>>,
+    pub(crate) payload: Option<Fields<'a>>,
+    /// The message costs itself, but what it names was read.
+    pub(crate) fault: Option<PeerFault>,
+}
+
+/// Reads a message.
+///
+/// # Errors
+///
+/// [`PeerFault::Malformed`]: not a JSON object, so that not even an id can be told.
+pub(crate) fn decode(frame: &[u8]) -> Result<Envelope<'_>, PeerFault> {
+    let mut input = serde_json::Deserializer::from_slice(frame);
+    let Of(Outer(envelope)) = Of::deserialize(&mut input).map_err(|_| PeerFault::Malformed)?;
+    let mut envelope = envelope.ok_or(PeerFault::Malformed)?;
+    if input.end().is_err() {
+        envelope.fault = Some(PeerFault::Malformed);
+    }
+    Ok(envelope)
+}
+
+#[derive(Default)]
+struct Outer<'a>(Option<Envelope<'a>>);
+
+impl<'de> Shape<'de> for Outer<'de> {
+    fn map<A: MapAccess<'de>>(mut map: A) -> Result<Self, A::Error> {
+        let mut envelope = Envelope::default();
+        let mut id_fault = None;
+        let mut payload_fault = None;
+        while let Some(Of(key)) = map.next_key::<Of<Option<Cow<'de, str>>>>()? {
+            let key: Cow<'de, str> = key.unwrap_or_default();
+            if key.eq_ignore_ascii_case("type") {
+                envelope.kind = next::<Option<Cow<'de, str>>, A>(&mut map)?.unwrap_or_default();
+            } else if key.eq_ignore_ascii_case("request_id") {
+                let id: Id<'de> = next(&mut map)?;
+                id_fault = id.wrong.then_some(PeerFault::Malformed);
+                envelope.id = id.text.filter(|id| !id.is_empty());
+            } else if key.eq_ignore_ascii_case("payload") {
+                let payload: Payload<'de> = next(&mut map)?;
+                payload_fault = payload.wrong.then_some(PeerFault::Malformed);
+                envelope.payload = payload.fields;
+            } else {
+                map.next_value::<IgnoredAny>()?;
+            }
+        }
+        envelope.fault = id_fault.or(payload_fault);
+        Ok(Self(Some(envelope)))
+    }
+}
+
+/// A string or `null`; anything else is wrong.
+#[derive(Default)]
+struct Id<'a> {
+    text: Option<Cow<'a, str>>,
+    wrong: bool,
+}
+
+impl<'de> Id<'de> {
+    const WRONG: Self = Self {
+        text: None,
+        wrong: true,
+    };
+}
+
+impl<'de> Shape<'de> for Id<'de> {
+    fn text(text: Cow<'de, str>) -> Self {
+        Self {
+            text: Some(text),
+            wrong: false,
+        }
+    }
+
+    fn number(_: f64) -> Self {
+        Self::WRONG
+    }
+
+    fn boolean(_: bool) -> Self {
+        Self::WRONG
+    }
+
+    fn seq<A: SeqAccess<'de>>(seq: A) -> Result<Self, A::Error> {
+        drain_seq(seq).map(|()| Self::WRONG)
+    }
+
+    fn map<A: MapAccess<'de>>(map: A) -> Result<Self, A::Error> {
+        drain_map(map).map(|()| Self::WRONG)
+    }
+}
+
+/// An object or `null`; anything else is wrong.
+#[derive(Default)]
+struct Payload<'a> {
+    fields: Option<Fields<'a>>,
+    wrong: bool,
+}
+
+impl Payload<'_> {
+    const WRONG: Self = Self {
+        fields: None,
+        wrong: true,
+    };
+}
+
+impl<'de> Shape<'de> for Payload<'de> {
+    fn text(_: Cow<'de, str>) -> Self {
+        Self::WRONG
+    }
+
+    fn number(_: f64) -> Self {
+        Self::WRONG
+    }
+
+    fn boolean(_: bool) -> Self {
+        Self::WRONG
+    }
+
+    fn seq<A: SeqAccess<'de>>(seq: A) -> Result<Self, A::Error> {
+        drain_seq(seq).map(|()| Self::WRONG)
+    }
+
+    fn map<A: MapAccess<'de>>(map: A) -> Result<Self, A::Error> {
+        let fields = Fields::read(map)?;
+        Ok(Self {
+            fields: Some(fields),
+            wrong: false,
+        })
+    }
+}
+
+/// A string that is `text` as JSON.
+fn unquote(text: &str) -> Option<Cow<'_, str>> {
+    let mut input = serde_json::Deserializer::from_str(text);
+    let Of(text) = Of::<Option<Cow<'_, str>>>::deserialize(&mut input).ok()?;
+    text
+}
+
+/// Owned text of a field, empty where absent.
+fn owned(text: Option<Cow<'_, str>>) -> String {
+    text.unwrap_or_default().into_owned()
+}
