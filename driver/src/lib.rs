@@ -1,1 +1,42 @@
-//! Placeholder.
+//! Drives the protocol core over any async runtime.
+//!
+//! One event loop serves both sides of the tunnel: [`Agent`] dials out and hands requests to a
+//! [`Handler`], by default [`Kubernetes`]; [`Hub`] is the controller's end toward one agent.
+//! What a runtime has to offer is the trait [`Runtime`]; the crates `controlplane-tokio` and
+//! `controlplane-async-std` implement it. Every decision of the protocol is made by
+//! [`core`](controlplane_core); here bytes are moved.
+
+mod agent;
+mod body;
+mod dial;
+mod handler;
+mod hub;
+mod links;
+mod meter;
+mod run;
+mod runtime;
+mod secret;
+mod tls;
+mod upstream;
+
+pub use controlplane_core as core;
+pub use controlplane_core::{
+    AgentInfo, Backoff, ConfigError, ControllerConfig, Failure, HeartbeatStatus,
+    Joined, Kind, Limits, Monitoring, MonitoringService, OpenError, PeerFault, Periods, Reason,
+    Registration, RequestHead, ResponseHead, ServerSpecs, Stats,
+    rules::{self, IdentityPolicy},
+};
+
+pub use self::{
+    agent::{Agent, Builder, StartError, State, Stopped},
+    body::Broken,
+    dial::UrlError,
+    handler::{Body, BodyWriter, BoxFuture, Handler, Request, Responder},
+    hub::{Answer, Hub, RequestBody},
+    links::websocket_config,
+    meter::{Meter, Metered},
+    runtime::{Runtime, Timer, WebSocket, sleep, timeout},
+    secret::{Token, TokenError, TokenSource},
+    tls::{Roots, TlsError, TlsOptions, TlsSource},
+    upstream::{Kubernetes, KubernetesConfig, UpstreamError, UpstreamLimits},
+};

@@ -1,1 +1,153 @@
-//! Placeholder.
+//! The control-plane agent on async-std: async-tungstenite and futures-rustls below the event
+//! loop of [`controlplane_driver`], which the other runtimes share.
+//!
+//! ```no_run
+//! use controlplane_async_std::{Agent, AgentInfo, Token};
+//!
+//! # async fn run() -> Result<(), Box<dyn std::error::Error>> {
+//! let info = AgentInfo {
+//!     agent_id: "agent-1f2e3d4c5b6a7988".into(),
+//!     name: "prod".into(),
+//!     ..AgentInfo::default()
+//! };
+//! let token = Token::new(std::env::var("PIPEOPS_TOKEN")?)?;
+//! // Forwards to the Kubernetes API of the pod it runs in, and reconnects by itself.
+//! let agent = Agent::builder("https://controller.example.com", token, info).start()?;
+//! let registration = agent.registered().await?;
+//! println!("registered as {}", registration.cluster_id);
+//! agent.shutdown(std::time::Duration::from_secs(25)).await;
+//! # Ok(())
+//! # }
+//! ```
+//!
+//! With a [`Handler`] of your own, the tunnel carries whatever you answer:
+//!
+//! ```no_run
+//! use controlplane_async_std::{Agent, AgentInfo, Request, Responder, ResponseHead, Token};
+//!
+//! # fn run(info: AgentInfo, token: Token) -> Result<(), Box<dyn std::error::Error>> {
+//! let agent = Agent::builder("https://controller.example.com", token, info)
+//!     .handler(|mut request: Request, responder: Responder| async move {
+//!         let mut length = 0;
+//!         while let Some(Ok(piece)) = request.body.next().await {
+//!             length += piece.len();
+//!         }
+//!         let mut body = responder.respond(ResponseHead { status: 200, headers: vec![] });
+//!         if body.write(format!("{length} bytes\n").into()).await.is_ok() {
+//!             body.finish();
+//!         }
+//!     })
+//!     .start()?;
+//! # drop(agent);
+//! # Ok(())
+//! # }
+//! ```
+
+use std::{
+    future::Future,
+    io,
+    net::SocketAddr,
+    pin::Pin,
+    sync::Arc,
+    task::{Context, Poll},
+    time::Instant,
+};
+
+use async_std::net::{TcpStream, ToSocketAddrs};
+use async_tungstenite::{
+    WebSocketStream, client_async_with_config,
+    tungstenite::{Error as WsError, http::Request as HttpRequest, protocol::WebSocketConfig},
+};
+pub use controlplane_driver::*;
+use futures_rustls::{TlsConnector, client::TlsStream};
+use futures_util::future::Either;
+use rustls::{ClientConfig, pki_types::ServerName};
+
+/// The agent on async-std; see the [crate]'s example.
+pub type Agent = controlplane_driver::Agent<AsyncStd>;
+/// Settings of an [`Agent`].
+pub type Builder = controlplane_driver::Builder<AsyncStd>;
+/// The built-in handler on async-std.
+pub type Kubernetes = controlplane_driver::Kubernetes<AsyncStd>;
+
+/// async-std.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct AsyncStd;
+
+/// async-std has no timer that can be set again; the one it is built on has.
+#[derive(Debug)]
+pub struct Sleep(async_io::Timer);
+
+impl Timer for Sleep {
+    fn reset(mut self: Pin<&mut Self>, at: Instant) {
+        self.0.set_at(at);
+    }
+
+    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<()> {
+        Pin::new(&mut self.0).poll(cx).map(drop)
+    }
+}
+
+impl Runtime for AsyncStd {
+    type Io = Either<TcpStream, Box<TlsStream<TcpStream>>>;
+    type Socket = WebSocketStream<Metered<Self::Io>>;
+    type Timer = Sleep;
+
+    fn name(&self) -> &'static str {
+        "async-std"
+    }
+
+    fn resolve(
+        &self,
+        host: String,
+        port: u16,
+    ) -> impl Future<Output = io::Result<Vec<SocketAddr>>> + Send + 'static {
+        async move { Ok((host, port).to_socket_addrs().await?.collect()) }
+    }
+
+    fn tcp(
+        &self,
+        address: SocketAddr,
+    ) -> impl Future<Output = io::Result<Self::Io>> + Send + 'static {
+        async move {
+            let tcp = TcpStream::connect(address).await?;
+            tcp.set_nodelay(true)?;
+            Ok(Either::Left(tcp))
+        }
+    }
+
+    fn tls(
+        &self,
+        io: Self::Io,
+        config: Arc<ClientConfig>,
+        name: ServerName<'static>,
+    ) -> impl Future<Output = io::Result<Self::Io>> + Send + 'static {
+        async move {
+            let Either::Left(tcp) = io else {
+                return Err(io::Error::other("TLS within TLS"));
+            };
+            let tls = TlsConnector::from(config).connect(name, tcp).await?;
+            Ok(Either::Right(Box::new(tls)))
+        }
+    }
+
+    fn websocket(
+        &self,
+        request: HttpRequest<()>,
+        io: Metered<Self::Io>,
+        config: WebSocketConfig,
+    ) -> impl Future<Output = Result<Self::Socket, WsError>> + Send + 'static {
+        async move {
+            let (socket, _) = client_async_with_config(request, io, Some(config)).await?;
+            Ok(socket)
+        }
+    }
+
+    fn spawn(&self, task: impl Future<Output = ()> + Send + 'static) {
+        drop(async_std::task::spawn(task));
+    }
+
+    fn timer(&self, at: Instant) -> Sleep {
+        Sleep(async_io::Timer::at(at))
+    }
+}

@@ -1,0 +1,210 @@
+//! What only the agent's loop does: it dials, runs handlers, and tells how the link stands.
+
+use std::{
+    panic::AssertUnwindSafe,
+    pin::Pin,
+    task::{Context, Poll},
+    time::Duration,
+};
+
+use controlplane_core::{
+    Action, Agent as Machine, ConnId, Down, HeartbeatStatus, Input, Machine as _, Notice, Phase,
+    Reason, Target, Time,
+};
+use futures_util::{FutureExt, future::abortable};
+use tokio::sync::watch;
+
+use super::State;
+use crate::{
+    body::Piece,
+    dial::Dial,
+    handler::{Body, BodyWriter, BoxFuture, Request, Responder, SharedHandler},
+    links::Links,
+    meter::Meter,
+    run::{Ends, Origin, Side},
+    runtime::Runtime,
+};
+
+#[derive(Debug)]
+pub(super) enum Command {
+    Shutdown(Duration),
+    Status(HeartbeatStatus),
+}
+
+type Dialed<R> = Result<(<R as Runtime>::Socket, Meter), Down>;
+
+pub(super) struct AgentSide<R: Runtime> {
+    runtime: R,
+    origin: Origin,
+    dial: Dial,
+    dialing: Option<(ConnId, BoxFuture<'static, Dialed<R>>)>,
+    handler: SharedHandler,
+    state: watch::Sender<State>,
+}
+
+impl<R: Runtime> AgentSide<R> {
+    pub(super) fn new(
+        runtime: R,
+        origin: Origin,
+        dial: Dial,
+        handler: SharedHandler,
+        state: watch::Sender<State>,
+    ) -> Self {
+        Self {
+            runtime,
+            origin,
+            dial,
+            dialing: None,
+            handler,
+            state,
+        }
+    }
+
+    fn open(&mut self, id: controlplane_core::StreamId, target: Target, ends: &mut Ends) {
+        let Target::Http { head, credentials } = target else {
+            return;
+        };
+        let (flow, inflow) = ends.open(id);
+        let request = Request {
+            head,
+            credentials,
+            body: Body { flow, over: false },
+        };
+        let responder = Responder(BodyWriter(inflow));
+        let answer = self.handler.handle(request, responder);
+        // A handler that panics has dropped its responder, which tells the controller.
+        let answer = AssertUnwindSafe(answer).catch_unwind();
+        let (task, handle) = abortable(answer);
+        ends.bind(id, handle);
+        self.runtime.spawn(async move {
+            if let Ok(Err(_)) = task.await {
+                tracing::error!(stream = id.0, "the handler of a request panicked");
+            }
+        });
+    }
+
+    fn set(&self, state: State) {
+        self.state.send_replace(state);
+    }
+
+    /// States that no action announces.
+    fn follow(&self, phase: Phase) {
+        match phase {
+            Phase::Dialing(_) => self.set(State::Connecting),
+            Phase::Registering(_) => self.set(State::Registering),
+            Phase::Draining(_) => self.set(State::Draining),
+            Phase::Ready(_) | Phase::Waiting | Phase::Stopped => {}
+        }
+    }
+
+    fn waiting(&self, now: Time, delay: Duration, attempt: u32, reason: Reason) {
+        let until = self.origin.instant(now + delay);
+        tracing::warn!(
+            reason = %reason,
+            retry_in_ms = delay.as_millis() as u64,
+            attempt,
+            "no connection to the controller"
+        );
+        self.set(State::Waiting {
+            until: until.unwrap_or_else(|| self.runtime.now()),
+            attempt,
+            reason,
+        });
+    }
+}
+
+impl<R: Runtime> Side for AgentSide<R> {
+    type Runtime = R;
+    type Machine = Machine;
+    type Command = Command;
+    const ENDED_IS_LAST: bool = true;
+
+    fn act(&mut self, action: Action, machine: &Machine, ends: &mut Ends) {
+        match action {
+            Action::Close(conn, ..) => {
+                // A dial that was given up.
+                self.dialing.take_if(|(c, _)| *c == conn);
+            }
+            Action::Connect(conn) => {
+                let dial = self.dial.clone().run(self.runtime.clone());
+                self.dialing = Some((conn, Box::pin(dial)));
+                self.follow(machine.phase());
+            }
+            Action::Finish(id) => ends.hand(id, Piece::End),
+            Action::Notice(notice) => {
+                note(&notice);
+                self.follow(machine.phase());
+            }
+            Action::Open(id, target) => self.open(id, target, ends),
+            Action::ReconnectAfter {
+                delay,
+                attempt,
+                reason,
+            } => {
+                let now = self.runtime.now();
+                let now = Time::since_origin(self.origin.since(now));
+                self.waiting(now, delay, attempt, reason);
+            }
+            Action::Registered(registration) => {
+                tracing::info!(
+                    cluster_id = ?registration.cluster_id,
+                    name = ?registration.name,
+                    "registered with the controller"
+                );
+                self.set(State::Registered(registration));
+            }
+            Action::Stopped => self.set(State::Stopped),
+            _ => {}
+        }
+    }
+
+    fn command(
+        &mut self,
+        command: Command,
+        machine: &mut Machine,
+        now: Time,
+        _: &mut Ends,
+        _: &mut Links,
+    ) {
+        let input = match command {
+            Command::Shutdown(grace) => Input::Shutdown(grace),
+            Command::Status(status) => Input::Status(status),
+        };
+        machine.handle(now, input);
+        self.follow(machine.phase());
+    }
+
+    fn poll(&mut self, cx: &mut Context<'_>, links: &mut Links) -> Option<Input<'static>> {
+        let (conn, dial) = self.dialing.as_mut()?;
+        let conn = *conn;
+        let Poll::Ready(outcome) = dial.as_mut().poll(cx) else {
+            return None;
+        };
+        self.dialing = None;
+        Some(match outcome {
+            Ok((socket, meter)) => {
+                links.add(conn, Box::pin(socket) as Pin<Box<_>>, meter);
+                self.set(State::Registering);
+                Input::Connected(conn)
+            }
+            Err(down) => Input::Disconnected(conn, down),
+        })
+    }
+}
+
+/// Texts of the peer are escaped.
+fn note(notice: &Notice) {
+    match notice {
+        Notice::PeerError(text) => tracing::warn!(?text, "the controller reports an error"),
+        Notice::UnknownType(name) => {
+            tracing::info!(?name, "a message of an unknown type was skipped");
+        }
+        Notice::Tolerated(stream, fault) => {
+            let stream = stream.map(|s| s.0);
+            tracing::warn!(stream, %fault, "the controller broke the protocol");
+        }
+        Notice::RegisterInProgress => tracing::info!("the controller is still registering us"),
+        Notice::Reregister => tracing::warn!("the controller does not know us: registering again"),
+        _ => {}
+    }
+}

@@ -1,0 +1,99 @@
+//! The two ends of a stream that the event loop does not hold: where its data comes out, and where
+//! data goes in, one piece at a time, so that the reader's pace is the writer's.
+
+use bytes::Bytes;
+use controlplane_core::{Failure, ResponseHead, StreamEnd, StreamId};
+use futures_channel::mpsc::{UnboundedReceiver, UnboundedSender};
+use futures_util::StreamExt;
+use thiserror::Error;
+
+/// The other side of the stream is gone.
+#[derive(Clone, Copy, Debug, Eq, Error, PartialEq)]
+#[error("the other side of the stream is gone")]
+pub struct Broken;
+
+/// What an end tells the event loop.
+#[derive(Debug)]
+pub(crate) enum Event {
+    Cancel,
+    Consumed(usize),
+    Data(Bytes),
+    Ended(StreamEnd),
+    Head(ResponseHead),
+}
+
+/// What the event loop hands to an end.
+#[derive(Debug)]
+pub(crate) enum Piece {
+    Data(Bytes),
+    End,
+    Failed(Failure),
+    Head(ResponseHead),
+}
+
+/// Neither channel needs a bound of its own: what may be under way is bounded by the core's
+/// limits on the way out, and by one piece per stream on the way in.
+pub(crate) type Events = UnboundedSender<(StreamId, Event)>;
+
+/// Where the data of a stream comes out.
+#[derive(Debug)]
+pub(crate) struct Outflow {
+    pub(crate) id: StreamId,
+    pub(crate) pieces: UnboundedReceiver<Piece>,
+    pub(crate) events: Events,
+}
+
+impl Outflow {
+    /// The next piece; `None` if the event loop let go of the stream without a word.
+    pub(crate) async fn next(&mut self) -> Option<Piece> {
+        let piece = self.pieces.next().await?;
+        if let Piece::Data(data) = &piece {
+            let event = Event::Consumed(data.len());
+            let _ = self.events.unbounded_send((self.id, event));
+        }
+        Some(piece)
+    }
+}
+
+/// Where the data of a stream goes in.
+#[derive(Debug)]
+pub(crate) struct Inflow {
+    pub(crate) id: StreamId,
+    pub(crate) events: Events,
+    /// One for each piece that was taken.
+    pub(crate) taken: UnboundedReceiver<()>,
+    /// A piece was offered and not yet taken.
+    pub(crate) owed: bool,
+    pub(crate) over: bool,
+}
+
+impl Inflow {
+    pub(crate) fn tell(&self, event: Event) {
+        let _ = self.events.unbounded_send((self.id, event));
+    }
+
+    /// Offers a piece and waits until it was taken.
+    ///
+    /// A call that was dropped while it waited has offered its piece all the same; the next one
+    /// waits for both.
+    pub(crate) async fn write(&mut self, data: Bytes) -> Result<(), Broken> {
+        self.settle().await?;
+        self.owed = true;
+        self.tell(Event::Data(data));
+        self.settle().await
+    }
+
+    async fn settle(&mut self) -> Result<(), Broken> {
+        if self.owed {
+            self.taken.next().await.ok_or(Broken)?;
+            self.owed = false;
+        }
+        Ok(())
+    }
+
+    pub(crate) fn end(&mut self, end: StreamEnd) {
+        if !std::mem::replace(&mut self.over, true) {
+            self.tell(Event::Ended(end));
+        }
+    }
+}

@@ -1,0 +1,215 @@
+//! The controller's end toward one agent identity: a handle to an event loop around
+//! [`controlplane_core::Controller`].
+
+mod side;
+
+use std::{sync::Arc, time::Duration};
+
+use bytes::Bytes;
+use controlplane_core::{
+    ControllerConfig, Failure, Joined, OpenError, RequestHead, ResponseHead, Stats, StreamEnd,
+};
+use futures_channel::{mpsc, oneshot};
+use tokio::sync::watch;
+
+use self::side::{Command, HubSide};
+use crate::{
+    agent::StartError,
+    body::{Broken, Event, Inflow, Outflow, Piece},
+    meter::Meter,
+    run::{self, Loop, Origin, SharedStats},
+    runtime::{Runtime, WebSocket},
+};
+
+/// The controller's end toward one agent. Clones are handles to the same one; when the last is
+/// dropped, it stops.
+#[derive(Clone, Debug)]
+pub struct Hub {
+    commands: mpsc::UnboundedSender<Command>,
+    joined: watch::Receiver<Option<Arc<Joined>>>,
+    stats: SharedStats,
+}
+
+impl Hub {
+    /// Starts waiting for the agent; call this inside the runtime.
+    ///
+    /// # Errors
+    ///
+    /// The configuration contradicts itself, or the system gives no random numbers.
+    pub fn start<R: Runtime>(runtime: R, config: ControllerConfig) -> Result<Self, StartError> {
+        let origin = Origin::new(&runtime).map_err(|_| StartError::Random)?;
+        let name = config.name.clone();
+        let machine = controlplane_core::Controller::new(config, origin.start)?;
+        let (commands, receiver) = mpsc::unbounded();
+        let (watched, joined) = watch::channel(None);
+        let stats = SharedStats::default();
+        let run = Loop {
+            machine,
+            side: HubSide::<R>::new(name, watched),
+            runtime: runtime.clone(),
+            origin,
+            commands: receiver,
+            stats: stats.clone(),
+        };
+        runtime.spawn(run.run());
+        Ok(Self {
+            commands,
+            joined,
+            stats,
+        })
+    }
+
+    /// Whether another connection of this agent is welcome.
+    ///
+    /// # Errors
+    ///
+    /// For how long not, because two agents that share one credential keep taking over from each
+    /// other: answer the upgrade with 409 and this `Retry-After`.
+    pub async fn admit(&self) -> Result<(), Duration> {
+        let (reply, answer) = oneshot::channel();
+        let _ = self.commands.unbounded_send(Command::Admit(reply));
+        answer.await.unwrap_or(Ok(()))
+    }
+
+    /// Takes over the WebSocket of an authenticated agent. `meter` counts the bytes below it.
+    pub fn accept(&self, socket: impl WebSocket, meter: Meter) {
+        let command = Command::Accept(Box::pin(socket), meter);
+        let _ = self.commands.unbounded_send(command);
+    }
+
+    /// What the registered agent said of itself; `None` while it is away.
+    #[must_use]
+    pub fn joined(&self) -> Option<Arc<Joined>> {
+        self.joined.borrow().clone()
+    }
+
+    /// Returns what the agent said of itself, as soon as one is registered; `None` if this end
+    /// stops before.
+    pub async fn wait_joined(&self) -> Option<Arc<Joined>> {
+        let mut joined = self.joined.clone();
+        let found = joined.wait_for(Option::is_some).await.ok()?;
+        found.clone()
+    }
+
+    /// Sends a request to the agent. The head is relayed as it is: apply
+    /// [`crate::rules::client_headers`] first.
+    ///
+    /// # Errors
+    ///
+    /// The agent is away, or a limit is reached.
+    pub async fn request(
+        &self,
+        head: RequestHead,
+        has_body: bool,
+    ) -> Result<(RequestBody, Answer), OpenError> {
+        let (reply, answer) = oneshot::channel();
+        let command = Command::Open(head, has_body, reply);
+        let _ = self.commands.unbounded_send(command);
+        answer.await.unwrap_or(Err(OpenError::Away))
+    }
+
+    /// Cuts every connection as a broken network would: for tests and for operators who have to.
+    pub fn disconnect(&self) {
+        let _ = self.commands.unbounded_send(Command::Cut);
+    }
+
+    /// Counters since the start.
+    #[must_use]
+    pub fn stats(&self) -> Stats {
+        run::stats(&self.stats)
+    }
+
+    /// Stops: new requests are refused, open ones may end for at most `grace`, then connections
+    /// are closed with 1001. Returns when all is over.
+    pub async fn shutdown(&self, grace: Duration) {
+        let _ = self.commands.unbounded_send(Command::Shutdown(grace));
+        let mut joined = self.joined.clone();
+        while joined.changed().await.is_ok() {}
+    }
+}
+
+/// Sends the body of a request. Dropped unfinished, the request is cancelled.
+#[derive(Debug)]
+#[must_use]
+pub struct RequestBody(Inflow);
+
+impl RequestBody {
+    /// Sends a piece; returns when there is room for the next.
+    ///
+    /// # Errors
+    ///
+    /// Nobody wants the rest: the answer is complete or has failed. See [`Answer`] for which.
+    pub async fn write(&mut self, data: Bytes) -> Result<(), Broken> {
+        self.0.write(data).await
+    }
+
+    /// The body is complete.
+    pub fn finish(mut self) {
+        self.0.end(StreamEnd::Clean);
+    }
+}
+
+impl Drop for RequestBody {
+    fn drop(&mut self) {
+        let text = "the client broke off the request";
+        self.0.end(StreamEnd::Broken(text.into()));
+    }
+}
+
+/// The answer to a request. Dropped before its end, the request is cancelled.
+#[derive(Debug)]
+pub struct Answer {
+    flow: Outflow,
+    over: bool,
+}
+
+impl Answer {
+    /// Status and headers; ask once.
+    ///
+    /// # Errors
+    ///
+    /// The request failed before there were any.
+    pub async fn head(&mut self) -> Result<ResponseHead, Failure> {
+        match self.flow.next().await {
+            Some(Piece::Head(head)) => Ok(head),
+            Some(Piece::Failed(failure)) => self.failed(failure),
+            _ => self.failed(Failure::Disconnected),
+        }
+    }
+
+    fn failed<T>(&mut self, failure: Failure) -> Result<T, Failure> {
+        self.over = true;
+        Err(failure)
+    }
+
+    /// The next piece of the body; `None` once it is complete.
+    ///
+    /// # Errors
+    ///
+    /// The answer broke off: what came before must not pass for the whole.
+    pub async fn next(&mut self) -> Option<Result<Bytes, Failure>> {
+        if self.over {
+            return None;
+        }
+        match self.flow.next().await {
+            Some(Piece::Data(data)) => Some(Ok(data)),
+            Some(Piece::End) => {
+                self.over = true;
+                None
+            }
+            Some(Piece::Failed(failure)) => Some(self.failed(failure)),
+            Some(Piece::Head(_)) | None => Some(self.failed(Failure::Disconnected)),
+        }
+    }
+}
+
+impl Drop for Answer {
+    fn drop(&mut self) {
+        if !self.over {
+            let _ = self
+                .flow
+                .events
+                .unbounded_send((self.flow.id, Event::Cancel));
+        }
+    }
+}

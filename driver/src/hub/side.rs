@@ -1,0 +1,156 @@
+//! What only the controller's loop does: it takes connections in and opens requests.
+
+use std::{
+    sync::Arc,
+    task::Context,
+    time::Duration,
+};
+
+use controlplane_core::{
+    Action, ConnId, Controller as Machine, Down, Input, Joined, Machine as _, Notice, OpenError,
+    Reason, RequestHead, Time,
+};
+use futures_channel::oneshot;
+use tokio::sync::watch;
+
+use super::{Answer, RequestBody};
+use crate::{
+    body::Piece,
+    links::{BoxSocket, Links},
+    meter::Meter,
+    run::{Ends, Side},
+    runtime::Runtime,
+};
+
+pub(super) type Opened = Result<(RequestBody, Answer), OpenError>;
+
+pub(super) enum Command {
+    Accept(BoxSocket, Meter),
+    Admit(oneshot::Sender<Result<(), Duration>>),
+    Cut,
+    Open(RequestHead, bool, oneshot::Sender<Opened>),
+    Shutdown(Duration),
+}
+
+pub(super) struct HubSide<R> {
+    runtime: std::marker::PhantomData<R>,
+    /// Of the cluster, for logs.
+    name: String,
+    joined: watch::Sender<Option<Arc<Joined>>>,
+    conns: u64,
+}
+
+impl<R> HubSide<R> {
+    pub(super) fn new(
+        name: String,
+        joined: watch::Sender<Option<Arc<Joined>>>,
+    ) -> Self {
+        Self {
+            runtime: std::marker::PhantomData,
+            name,
+            joined,
+            conns: 0,
+        }
+    }
+
+    fn note(&self, notice: &Notice) {
+        let cluster = &self.name;
+        match notice {
+            Notice::PeerError(text) => tracing::warn!(?cluster, ?text, "the agent reports an error"),
+            Notice::UnknownType(name) => {
+                tracing::info!(?cluster, ?name, "a message of an unknown type");
+            }
+            Notice::Tolerated(stream, fault) => {
+                let stream = stream.map(|s| s.0);
+                tracing::warn!(?cluster, stream, %fault, "the agent broke the protocol");
+            }
+            Notice::Heartbeat => tracing::debug!(?cluster, "heartbeat"),
+            _ => {}
+        }
+    }
+}
+
+impl<R: Runtime> Side for HubSide<R> {
+    type Runtime = R;
+    type Machine = Machine;
+    type Command = Command;
+    const ENDED_IS_LAST: bool = false;
+
+    fn act(&mut self, action: Action, _: &Machine, ends: &mut Ends) {
+        match action {
+            Action::Failed(id, failure) => {
+                ends.hand(id, Piece::Failed(failure));
+                ends.forget(id);
+            }
+            Action::Finish(id) => {
+                ends.hand(id, Piece::End);
+                ends.forget(id);
+            }
+            Action::Head(id, head) => ends.hand(id, Piece::Head(head)),
+            Action::Joined(_, joined) => {
+                tracing::info!(
+                    cluster = ?self.name,
+                    agent_id = ?joined.info.agent_id,
+                    agent_version = ?joined.info.agent_version,
+                    "agent registered"
+                );
+                self.joined.send_replace(Some(Arc::new(joined)));
+            }
+            Action::Left(reason) => {
+                let cluster = &self.name;
+                match &reason {
+                    Reason::Shutdown => tracing::info!(?cluster, %reason, "agent let go"),
+                    _ => tracing::warn!(?cluster, %reason, "agent gone"),
+                }
+                self.joined.send_replace(None);
+            }
+            Action::Notice(notice) => self.note(&notice),
+            _ => {}
+        }
+    }
+
+    fn command(
+        &mut self,
+        command: Command,
+        machine: &mut Machine,
+        now: Time,
+        ends: &mut Ends,
+        links: &mut Links,
+    ) {
+        match command {
+            Command::Accept(socket, meter) => {
+                self.conns += 1;
+                let conn = ConnId(self.conns);
+                links.add(conn, socket, meter);
+                machine.handle(now, Input::Accepted(conn));
+            }
+            Command::Admit(reply) => drop(reply.send(machine.admit(now))),
+            Command::Cut => {
+                for conn in links.cut() {
+                    let down = Down::Lost("disconnected on demand".into());
+                    machine.handle(now, Input::Disconnected(conn, down));
+                }
+            }
+            Command::Open(head, has_body, reply) => {
+                let opened = machine.open(now, head, has_body).map(|id| {
+                    let (flow, mut inflow) = ends.open(id);
+                    inflow.over = !has_body;
+                    (RequestBody(inflow), Answer { flow, over: false })
+                });
+                // A client that has gone meanwhile drops its answer, which cancels.
+                let _ = reply.send(opened);
+            }
+            Command::Shutdown(grace) => machine.handle(now, Input::Shutdown(grace)),
+        }
+    }
+
+    fn poll(&mut self, _: &mut Context<'_>, _: &mut Links) -> Option<Input<'static>> {
+        None
+    }
+}
+
+impl std::fmt::Debug for Command {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("Command")
+    }
+}

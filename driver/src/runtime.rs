@@ -1,0 +1,113 @@
+//! What the driver needs of an async runtime: names, TCP, TLS, WebSocket, tasks and timers.
+//! Nothing here knows the protocol.
+
+use std::{
+    future::{Future, poll_fn},
+    io,
+    net::SocketAddr,
+    pin::{Pin, pin},
+    sync::Arc,
+    task::{Context, Poll},
+    time::{Duration, Instant},
+};
+
+use futures_util::{AsyncRead, AsyncWrite, Sink, Stream, future::Either};
+use rustls::{ClientConfig, pki_types::ServerName};
+use tungstenite::{Error as WsError, Message, protocol::WebSocketConfig};
+
+use crate::meter::Metered;
+
+/// An async runtime. Implementations only move bytes; they make no decision of the protocol.
+pub trait Runtime: Clone + Default + Send + Sync + 'static {
+    /// A TCP connection, or TLS over one.
+    type Io: AsyncRead + AsyncWrite + Send + Unpin + 'static;
+    /// A WebSocket.
+    type Socket: WebSocket;
+    /// A timer.
+    type Timer: Timer;
+
+    /// Its name, for logs and `--version`.
+    fn name(&self) -> &'static str;
+
+    /// All addresses of `host`, in the order the system prefers.
+    fn resolve(
+        &self,
+        host: String,
+        port: u16,
+    ) -> impl Future<Output = io::Result<Vec<SocketAddr>>> + Send + 'static;
+
+    /// Connects, without delay of small segments.
+    fn tcp(
+        &self,
+        address: SocketAddr,
+    ) -> impl Future<Output = io::Result<Self::Io>> + Send + 'static;
+
+    /// Performs the TLS handshake of a client.
+    fn tls(
+        &self,
+        io: Self::Io,
+        config: Arc<ClientConfig>,
+        name: ServerName<'static>,
+    ) -> impl Future<Output = io::Result<Self::Io>> + Send + 'static;
+
+    /// Performs the WebSocket handshake of a client.
+    fn websocket(
+        &self,
+        request: http::Request<()>,
+        io: Metered<Self::Io>,
+        config: WebSocketConfig,
+    ) -> impl Future<Output = Result<Self::Socket, WsError>> + Send + 'static;
+
+    /// Runs a task to its end, in the background.
+    fn spawn(&self, task: impl Future<Output = ()> + Send + 'static);
+
+    /// A timer that is due at `at`.
+    fn timer(&self, at: Instant) -> Self::Timer;
+
+    /// The present moment; a runtime with virtual time returns that.
+    fn now(&self) -> Instant {
+        Instant::now()
+    }
+}
+
+/// A timer that can be set again.
+pub trait Timer: Send + 'static {
+    /// Makes it due at `at`.
+    fn reset(self: Pin<&mut Self>, at: Instant);
+    /// Ready once it is due.
+    fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<()>;
+}
+
+/// A WebSocket: a stream and a sink of messages.
+pub trait WebSocket:
+    Stream<Item = Result<Message, WsError>> + Sink<Message, Error = WsError> + Send + Unpin + 'static
+{
+}
+
+impl<T> WebSocket for T where
+    T: Stream<Item = Result<Message, WsError>>
+        + Sink<Message, Error = WsError>
+        + Send
+        + Unpin
+        + 'static
+{
+}
+
+/// Waits for `span`.
+pub async fn sleep<R: Runtime>(runtime: &R, span: Duration) {
+    let mut timer = pin!(runtime.timer(runtime.now() + span));
+    poll_fn(|cx| timer.as_mut().poll(cx)).await;
+}
+
+/// What `future` returns within `span`, or `None`.
+pub async fn timeout<R: Runtime, F: Future>(
+    runtime: &R,
+    span: Duration,
+    future: F,
+) -> Option<F::Output> {
+    let limit = pin!(sleep(runtime, span));
+    match futures_util::future::select(pin!(future), limit).await {
+        Either::Left((output, _)) => Some(output),
+        Either::Right(_) => None,
+    }
+}

@@ -1,0 +1,185 @@
+//! The way of one request to the Kubernetes API and of its answer back.
+
+use std::sync::Arc;
+
+use bytes::Bytes;
+use controlplane_core::{RequestHead, ResponseHead, rules::Credentials};
+use http::{
+    HeaderMap, HeaderName, HeaderValue, Method, Request as HttpRequest, Response,
+    header::AUTHORIZATION,
+};
+use http_body_util::BodyExt;
+use hyper::body::Incoming;
+
+use super::{
+    Shared,
+    pool::{Lease, UpstreamBody},
+    progress::{Waiting, while_moving},
+};
+use crate::{
+    handler::{Body, BodyWriter, Request, Responder},
+    links::chain,
+    runtime::Runtime,
+};
+
+pub(super) async fn relay<R: Runtime>(
+    shared: Arc<Shared<R>>,
+    request: Request,
+    responder: Responder,
+) {
+    let Request {
+        head,
+        credentials,
+        body,
+    } = request;
+    let endless = is_endless(&head);
+    let waiting = Waiting::default();
+    let asked = ask(&shared, head, credentials, body, &waiting).await;
+    let (lease, response) = match asked {
+        Ok(asked) => asked,
+        Err(text) => return responder.fail(format!("kubernetes API request failed: {text}")),
+    };
+    let (parts, incoming) = response.into_parts();
+    let writer = responder.respond(ResponseHead {
+        status: parts.status.as_u16(),
+        headers: pairs(&parts.headers),
+    });
+    if answer(&shared, incoming, writer, endless).await {
+        shared.pool.put(lease, shared.runtime.now());
+    }
+}
+
+/// Sends the request and waits for the head of its answer.
+async fn ask<'a, R: Runtime>(
+    shared: &'a Shared<R>,
+    head: RequestHead,
+    credentials: Credentials,
+    mut body: Body,
+    waiting: &Waiting,
+) -> Result<(Lease<'a>, Response<Incoming>), String> {
+    // The end of a body that there is none of comes at once.
+    let body = match body.next().await {
+        None => UpstreamBody::Empty,
+        Some(Ok(first)) => UpstreamBody::Flow {
+            first: Some(first),
+            body,
+            waiting: waiting.clone(),
+        },
+        Some(Err(broken)) => return Err(broken.to_string()),
+    };
+    let request = upstream_request(shared, head, credentials, body)?;
+    let mut lease = shared.pool.get(shared).await?;
+    let meter = lease.meter();
+    let limits = shared.config.limits;
+    let limit = limits.head.max(limits.write);
+    let sent = shared.pool.send(&mut lease, shared, request);
+    let response = while_moving(&shared.runtime, limit, &meter, waiting, sent).await;
+    let response = response
+        .ok_or_else(|| format!("timeout: no answer within {} s", limit.as_secs()))??;
+    Ok((lease, response))
+}
+
+fn upstream_request<R: Runtime>(
+    shared: &Shared<R>,
+    head: RequestHead,
+    credentials: Credentials,
+    body: UpstreamBody,
+) -> Result<HttpRequest<UpstreamBody>, String> {
+    let method = Method::from_bytes(head.method.as_bytes()).map_err(|e| e.to_string())?;
+    let target = match &head.query {
+        Some(query) => format!("{}?{query}", head.path),
+        None => head.path,
+    };
+    let mut request = shared
+        .request(method, &target)?
+        .body(body)
+        .map_err(|e| e.to_string())?;
+    let headers = request.headers_mut();
+    for (name, value) in head.headers {
+        let name = HeaderName::try_from(name).map_err(|e| e.to_string())?;
+        let value = HeaderValue::try_from(value).map_err(|e| e.to_string())?;
+        headers.append(name, value);
+    }
+    if credentials == Credentials::ServiceAccount
+        && let Some(value) = shared.authorization()?
+    {
+        headers.insert(AUTHORIZATION, value);
+    }
+    Ok(request)
+}
+
+/// Passes the body on; true if all of it was.
+async fn answer<R: Runtime>(
+    shared: &Shared<R>,
+    mut incoming: Incoming,
+    mut writer: BodyWriter,
+    endless: bool,
+) -> bool {
+    let idle = shared.config.limits.idle;
+    loop {
+        let frame = if endless {
+            Some(incoming.frame().await)
+        } else {
+            crate::runtime::timeout(&shared.runtime, idle, incoming.frame()).await
+        };
+        let data: Bytes = match frame {
+            None => {
+                let text = format!("the Kubernetes API sent nothing for {} s", idle.as_secs());
+                writer.abort(text);
+                return false;
+            }
+            Some(None) => {
+                writer.finish();
+                return true;
+            }
+            Some(Some(Err(error))) => {
+                writer.abort(format!("the answer broke off: {}", chain(&error)));
+                return false;
+            }
+            // Trailers have no place in the protocol and no use in this API.
+            Some(Some(Ok(frame))) => match frame.into_data() {
+                Ok(data) => data,
+                Err(_) => continue,
+            },
+        };
+        if writer.write(data).await.is_err() {
+            return false;
+        }
+    }
+}
+
+/// Watches and followed logs may be silent for as long as they like.
+fn is_endless(head: &RequestHead) -> bool {
+    let query = head.query.as_deref().unwrap_or_default();
+    let asked = query.split('&').any(|pair| {
+        let (name, value) = pair.split_once('=').unwrap_or((pair, "true"));
+        matches!(name, "watch" | "follow") && matches!(value, "true" | "1" | "True" | "t" | "T")
+    });
+    asked || head.path.split('/').any(|segment| segment == "watch")
+}
+
+fn pairs(headers: &HeaderMap) -> Vec<(String, String)> {
+    let text = |value: &HeaderValue| String::from_utf8_lossy(value.as_bytes()).into_owned();
+    let pairs = headers.iter().map(|(name, value)| (name.to_string(), text(value)));
+    pairs.collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn p187_watches_and_followed_logs_are_endless() {
+        let head = |path: &str, query: &str| RequestHead {
+            path: path.into(),
+            query: (!query.is_empty()).then(|| query.into()),
+            ..RequestHead::default()
+        };
+        assert!(is_endless(&head("/api/v1/pods", "limit=1&watch=true")));
+        assert!(is_endless(&head("/api/v1/pods", "watch=1")));
+        assert!(is_endless(&head("/api/v1/watch/pods", "")));
+        assert!(is_endless(&head("/api/v1/namespaces/a/pods/b/log", "follow=true")));
+        assert!(!is_endless(&head("/api/v1/pods", "")));
+        assert!(!is_endless(&head("/api/v1/pods", "watch=false&labelSelector=follow%3Dtrue")));
+    }
+}
