@@ -4,7 +4,9 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 /// Now, since the epoch.
 pub(super) fn now() -> Duration {
-    SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default()
+    SystemTime::now()
+        .duration_since(UNIX_EPOCH)
+        .unwrap_or_default()
 }
 
 /// A time in whole seconds: `2026-11-23T05:44:29Z`.
@@ -14,7 +16,11 @@ pub(super) fn rfc3339(since_epoch: Duration) -> String {
 
 /// A time with nanoseconds, as in the lines of a log.
 pub(super) fn rfc3339_nano(since_epoch: Duration) -> String {
-    format!("{}.{:09}Z", date_time(since_epoch), since_epoch.subsec_nanos())
+    format!(
+        "{}.{:09}Z",
+        date_time(since_epoch),
+        since_epoch.subsec_nanos()
+    )
 }
 
 fn date_time(since_epoch: Duration) -> String {
@@ -34,7 +40,11 @@ fn civil(days: u64) -> (u64, u64, u64) {
     let of_year = of_era - (365 * year_of_era + year_of_era / 4 - year_of_era / 100);
     let shifted = (5 * of_year + 2) / 153;
     let day = of_year - (153 * shifted + 2) / 5 + 1;
-    let month = if shifted < 10 { shifted + 3 } else { shifted - 9 };
+    let month = if shifted < 10 {
+        shifted + 3
+    } else {
+        shifted - 9
+    };
     (year_of_era + era * 400 + u64::from(month <= 2), month, day)
 }
 
@@ -43,7 +53,11 @@ pub(super) fn parse(text: &str) -> Option<u64> {
     let number = |from: usize, to: usize| text.get(from..to)?.parse::<u64>().ok();
     let (year, month, day) = (number(0, 4)?, number(5, 7)?, number(8, 10)?);
     let (hour, minute, second) = (number(11, 13)?, number(14, 16)?, number(17, 19)?);
-    let shifted_year = if month <= 2 { year.checked_sub(1)? } else { year };
+    let shifted_year = if month <= 2 {
+        year.checked_sub(1)?
+    } else {
+        year
+    };
     let shifted_month = (month + 9) % 12;
     let (era, of_era) = (shifted_year / 400, shifted_year % 400);
     let of_year = (153 * shifted_month + 2) / 5 + day.checked_sub(1)?;
@@ -60,12 +74,12 @@ pub(super) fn age(seconds: u64) -> String {
     };
     match seconds {
         ..120 => format!("{seconds}s"),
-        ..600 => pair(minutes, 'm', seconds % 60, 's'),
-        ..10_800 => format!("{minutes}m"),
-        ..28_800 => pair(hours, 'h', minutes % 60, 'm'),
-        ..172_800 => format!("{hours}h"),
-        ..691_200 => pair(days, 'd', hours % 24, 'h'),
-        ..63_072_000 => format!("{days}d"),
+        120..600 => pair(minutes, 'm', seconds % 60, 's'),
+        600..10_800 => format!("{minutes}m"),
+        10_800..28_800 => pair(hours, 'h', minutes % 60, 'm'),
+        28_800..172_800 => format!("{hours}h"),
+        172_800..691_200 => pair(days, 'd', hours % 24, 'h'),
+        691_200..63_072_000 => format!("{days}d"),
         _ => pair(days / 365, 'y', days % 365, 'd'),
     }
 }
@@ -86,7 +100,10 @@ mod tests {
             assert_eq!(rfc3339(Duration::from_secs(seconds)), text);
             assert_eq!(parse(text), Some(seconds));
         }
-        assert_eq!(rfc3339_nano(Duration::new(1, 50)), "1970-01-01T00:00:01.000000050Z");
+        assert_eq!(
+            rfc3339_nano(Duration::new(1, 50)),
+            "1970-01-01T00:00:01.000000050Z"
+        );
         assert_eq!(parse("yesterday"), None);
     }
 

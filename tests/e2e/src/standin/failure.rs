@@ -6,19 +6,28 @@ use serde_json::{Map, Value};
 
 use super::resource::Resource;
 
-/// An answer that is not a success. Its serialized form is the `Status` document.
-#[derive(Debug, Clone, Serialize)]
+/// An answer that is not a success.
+#[derive(Debug, Clone)]
 pub(super) struct Failure {
+    code: u16,
+    reason: &'static str,
+    message: String,
+    details: Option<Box<Details>>,
+}
+
+/// The `Status` document of a failure.
+#[derive(Serialize)]
+struct Document<'a> {
     kind: &'static str,
     #[serde(rename = "apiVersion")]
     api_version: &'static str,
     metadata: Map<String, Value>,
     status: &'static str,
-    message: String,
+    message: &'a str,
     #[serde(skip_serializing_if = "str::is_empty")]
     reason: &'static str,
     #[serde(skip_serializing_if = "Option::is_none")]
-    details: Option<Box<Details>>,
+    details: Option<&'a Details>,
     code: u16,
 }
 
@@ -34,19 +43,18 @@ struct Details {
 impl Failure {
     fn new(code: u16, reason: &'static str, message: impl Into<String>) -> Self {
         Self {
-            kind: "Status",
-            api_version: "v1",
-            metadata: Map::new(),
-            status: "Failure",
-            message: message.into(),
-            reason,
-            details: None,
             code,
+            reason,
+            message: message.into(),
+            details: None,
         }
     }
 
     fn about(mut self, kind: &'static str, name: &str) -> Self {
-        self.details = Some(Box::new(Details { name: name.to_owned(), kind }));
+        self.details = Some(Box::new(Details {
+            name: name.to_owned(),
+            kind,
+        }));
         self
     }
 
@@ -61,16 +69,29 @@ impl Failure {
         &self.message
     }
 
+    fn document(&self) -> Document<'_> {
+        Document {
+            kind: "Status",
+            api_version: "v1",
+            metadata: Map::new(),
+            status: "Failure",
+            message: &self.message,
+            reason: self.reason,
+            details: self.details.as_deref(),
+            code: self.code,
+        }
+    }
+
     /// The document, with the line feed that the real one ends with.
     pub(super) fn to_json(&self) -> Vec<u8> {
-        let mut text = serde_json::to_vec(self).unwrap_or_default();
+        let mut text = serde_json::to_vec(&self.document()).unwrap_or_default();
         text.push(b'\n');
         text
     }
 
     /// The document as a value, for the object of a watch's ERROR event.
     pub(super) fn to_value(&self) -> Value {
-        serde_json::to_value(self).unwrap_or_default()
+        serde_json::to_value(self.document()).unwrap_or_default()
     }
 
     /// 401: no token, or not the right one.
@@ -92,8 +113,12 @@ impl Failure {
     /// 409 of a create.
     pub(super) fn already_exists(resource: Resource, name: &str) -> Self {
         let kind = resource.plural();
-        Self::new(409, "AlreadyExists", format!("{kind} \"{name}\" already exists"))
-            .about(kind, name)
+        Self::new(
+            409,
+            "AlreadyExists",
+            format!("{kind} \"{name}\" already exists"),
+        )
+        .about(kind, name)
     }
 
     /// 409 of a write or a delete that expected another state.
@@ -113,7 +138,12 @@ impl Failure {
     /// 422: the object was understood, but it may not be like that.
     pub(super) fn invalid(resource: Resource, name: &str, why: &str) -> Self {
         let kind = resource.kind();
-        Self::new(422, "Invalid", format!("{kind} \"{name}\" is invalid: {why}")).about(kind, name)
+        Self::new(
+            422,
+            "Invalid",
+            format!("{kind} \"{name}\" is invalid: {why}"),
+        )
+        .about(kind, name)
     }
 
     /// 422 of a JSON patch that does not fit its object.
@@ -157,16 +187,25 @@ impl Failure {
     /// The answer that a test asked for by its code alone.
     pub(super) fn of_code(code: u16) -> Self {
         let (reason, message) = match code {
-            400 => ("BadRequest", "the server rejected our request for an unknown reason"),
+            400 => (
+                "BadRequest",
+                "the server rejected our request for an unknown reason",
+            ),
             401 => ("Unauthorized", "Unauthorized"),
             403 => ("Forbidden", "forbidden"),
-            404 => ("NotFound", "the server could not find the requested resource"),
+            404 => (
+                "NotFound",
+                "the server could not find the requested resource",
+            ),
             409 => ("Conflict", "the server reported a conflict"),
             429 => (
                 "TooManyRequests",
                 "the server has received too many requests and has asked us to try again later",
             ),
-            500 => ("InternalError", "an error on the server has prevented the request from succeeding"),
+            500 => (
+                "InternalError",
+                "an error on the server has prevented the request from succeeding",
+            ),
             503 => (
                 "ServiceUnavailable",
                 "the server is currently unable to handle the request",
@@ -176,7 +215,10 @@ impl Failure {
                 "the server was unable to return a response in the time allotted, but may still \
                  be processing the request",
             ),
-            _ => ("", "the server responded with the status code that the test asked for"),
+            _ => (
+                "",
+                "the server responded with the status code that the test asked for",
+            ),
         };
         Self::new(code, reason, message)
     }
@@ -210,7 +252,9 @@ mod tests {
             )
         );
         assert_eq!(
-            text(&Failure::bad_request("container nosuch is not valid for pod web")),
+            text(&Failure::bad_request(
+                "container nosuch is not valid for pod web"
+            )),
             concat!(
                 r#"{"kind":"Status","apiVersion":"v1","metadata":{},"status":"Failure","#,
                 r#""message":"container nosuch is not valid for pod web","#,

@@ -16,13 +16,19 @@ impl Query {
         let decode = |part: &str| decode(&part.replace('+', " ")).into_owned();
         let pairs = text.split('&').filter(|pair| !pair.is_empty());
         let pairs = pairs.map(|pair| pair.split_once('=').unwrap_or((pair, "")));
-        Self(pairs.map(|(name, value)| (decode(name), decode(value))).collect())
+        Self(
+            pairs
+                .map(|(name, value)| (decode(name), decode(value)))
+                .collect(),
+        )
     }
 
     /// The first value of that name, unless it is empty.
     pub(super) fn get(&self, name: &str) -> Option<&str> {
         let found = self.0.iter().find(|(key, _)| key == name);
-        found.map(|(_, value)| value.as_str()).filter(|value| !value.is_empty())
+        found
+            .map(|(_, value)| value.as_str())
+            .filter(|value| !value.is_empty())
     }
 
     /// Whether the value is a true one.
@@ -32,7 +38,9 @@ impl Query {
 
     /// The value as a number that is not negative.
     pub(super) fn number(&self, name: &str) -> Result<Option<u64>, Failure> {
-        let Some(value) = self.get(name) else { return Ok(None) };
+        let Some(value) = self.get(name) else {
+            return Ok(None);
+        };
         let wrong = |_| Failure::bad_request(format!("invalid value for {name}: \"{value}\""));
         value.parse().map(Some).map_err(wrong)
     }
@@ -58,7 +66,11 @@ pub(super) fn decode(text: &str) -> Cow<'_, str> {
     let mut out = Vec::with_capacity(bytes.len());
     let mut at = 0;
     while let Some(&byte) = bytes.get(at) {
-        let escaped = if byte == b'%' { hex_pair(bytes.get(at + 1..at + 3)) } else { None };
+        let escaped = if byte == b'%' {
+            hex_pair(bytes.get(at + 1..at + 3))
+        } else {
+            None
+        };
         out.push(escaped.unwrap_or(byte));
         at += if escaped.is_some() { 3 } else { 1 };
     }
@@ -66,7 +78,11 @@ pub(super) fn decode(text: &str) -> Cow<'_, str> {
 }
 
 fn hex_pair(digits: Option<&[u8]>) -> Option<u8> {
-    let digit = |byte: u8| char::from(byte).to_digit(16).and_then(|value| u8::try_from(value).ok());
+    let digit = |byte: u8| {
+        char::from(byte)
+            .to_digit(16)
+            .and_then(|value| u8::try_from(value).ok())
+    };
     match digits {
         Some(&[high, low]) => Some(digit(high)? << 4 | digit(low)?),
         _ => None,
@@ -102,7 +118,10 @@ impl Selector {
         for part in parts(query.get("fieldSelector")) {
             let wrong = || Failure::bad_request(format!("invalid field selector: \"{part}\""));
             let (path, test) = comparison(part).ok_or_else(wrong)?;
-            if !matches!(path.as_str(), "metadata.name" | "metadata.namespace" | "status.phase") {
+            if !matches!(
+                path.as_str(),
+                "metadata.name" | "metadata.namespace" | "status.phase"
+            ) {
                 let why = format!("field label not supported: {path}");
                 return Err(Failure::bad_request(why));
             }
@@ -126,7 +145,9 @@ impl Test {
     fn holds(&self, value: Option<&Value>) -> bool {
         let value = value.and_then(Value::as_str);
         match self {
-            Self::Is(wanted) => value.unwrap_or_default() == wanted && (value.is_some() || wanted.is_empty()),
+            Self::Is(wanted) => {
+                value.unwrap_or_default() == wanted && (value.is_some() || wanted.is_empty())
+            }
             Self::IsNot(unwanted) => value != Some(unwanted),
             Self::Exists => value.is_some(),
             Self::Missing => value.is_none(),
@@ -135,18 +156,25 @@ impl Test {
 }
 
 fn parts(selector: Option<&str>) -> impl Iterator<Item = &str> {
-    selector.unwrap_or_default().split(',').map(str::trim).filter(|part| !part.is_empty())
+    selector
+        .unwrap_or_default()
+        .split(',')
+        .map(str::trim)
+        .filter(|part| !part.is_empty())
 }
 
 fn label_term(part: &str) -> Result<(String, Test), Failure> {
     if part.contains(['(', ')', ' ']) {
-        let why = format!("unable to parse requirement: \"{part}\" is not offered by this stand-in");
+        let why =
+            format!("unable to parse requirement: \"{part}\" is not offered by this stand-in");
         return Err(Failure::bad_request(why));
     }
-    Ok(comparison(part).unwrap_or_else(|| match part.strip_prefix('!') {
-        Some(key) => (key.to_owned(), Test::Missing),
-        None => (part.to_owned(), Test::Exists),
-    }))
+    Ok(
+        comparison(part).unwrap_or_else(|| match part.strip_prefix('!') {
+            Some(key) => (key.to_owned(), Test::Missing),
+            None => (part.to_owned(), Test::Exists),
+        }),
+    )
 }
 
 fn comparison(part: &str) -> Option<(String, Test)> {
@@ -179,7 +207,9 @@ mod tests {
     fn selects() {
         let pod = json!({"metadata": {"name": "web-0", "labels": {"app": "web"}}});
         let check = |text: &str| {
-            Selector::parse(&Query::parse(text)).map(|selector| selector.matches(&pod)).unwrap()
+            Selector::parse(&Query::parse(text))
+                .map(|selector| selector.matches(&pod))
+                .unwrap()
         };
         assert!(check(""));
         assert!(check("fieldSelector=metadata.name%3Dweb-0"));

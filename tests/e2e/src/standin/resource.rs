@@ -70,16 +70,23 @@ impl Resource {
     /// The fields of an object at its top.
     pub(super) const fn fields(self) -> &'static [&'static str] {
         match self {
-            Self::ConfigMaps => {
-                &["apiVersion", "binaryData", "data", "immutable", "kind", "metadata"]
-            }
+            Self::ConfigMaps => &[
+                "apiVersion",
+                "binaryData",
+                "data",
+                "immutable",
+                "kind",
+                "metadata",
+            ],
             Self::Namespaces | Self::Pods => &["apiVersion", "kind", "metadata", "spec", "status"],
         }
     }
 
     /// The resource of that plural name.
     pub(super) fn of(plural: &str) -> Option<Self> {
-        Self::ALL.into_iter().find(|resource| resource.plural() == plural)
+        Self::ALL
+            .into_iter()
+            .find(|resource| resource.plural() == plural)
     }
 
     /// Whether the verb is offered. Pods are made by the test, not by the client.

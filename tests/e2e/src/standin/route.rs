@@ -27,9 +27,16 @@ pub(super) enum Route {
     /// `/api/v1/bytes`: as many bytes as asked for.
     Bytes,
     /// All objects of a resource, of one namespace or of all.
-    Collection { resource: Resource, namespace: Option<String> },
+    Collection {
+        resource: Resource,
+        namespace: Option<String>,
+    },
     /// One object; the namespace is empty for a resource that lives in none.
-    Object { resource: Resource, namespace: String, name: String },
+    Object {
+        resource: Resource,
+        namespace: String,
+        name: String,
+    },
     /// The log of a pod.
     Log { namespace: String, pod: String },
 }
@@ -61,12 +68,16 @@ impl Route {
             [] => Some(Self::Resources),
             ["echo"] => Some(Self::Echo),
             ["bytes"] => Some(Self::Bytes),
-            ["namespaces", namespace, "pods", pod, "log"] => {
-                Some(Self::Log { namespace: namespace.to_owned(), pod: pod.to_owned() })
-            }
+            ["namespaces", namespace, "pods", pod, "log"] => Some(Self::Log {
+                namespace: namespace.to_owned(),
+                pod: pod.to_owned(),
+            }),
             ["namespaces", namespace, plural] => {
                 let resource = namespaced(plural)?;
-                Some(Self::Collection { resource, namespace: Some(namespace.to_owned()) })
+                Some(Self::Collection {
+                    resource,
+                    namespace: Some(namespace.to_owned()),
+                })
             }
             ["namespaces", namespace, plural, name] => Some(Self::Object {
                 resource: namespaced(plural)?,
@@ -78,7 +89,10 @@ impl Route {
                 namespace: String::new(),
                 name: name.to_owned(),
             }),
-            [plural] => Some(Self::Collection { resource: Resource::of(plural)?, namespace: None }),
+            [plural] => Some(Self::Collection {
+                resource: Resource::of(plural)?,
+                namespace: None,
+            }),
             _ => None,
         }
     }
@@ -110,13 +124,28 @@ mod tests {
             ("/api/v1", Some(Route::Resources)),
             ("/openapi/v3/api/v1", Some(Route::OpenApiV3)),
             ("/api/v1/pods", Some(collection(Resource::Pods, None))),
-            ("/api/v1/namespaces", Some(collection(Resource::Namespaces, None))),
-            ("/api/v1/namespaces/a", Some(object(Resource::Namespaces, "", "a"))),
-            ("/api/v1/namespaces/a/pods", Some(collection(Resource::Pods, Some("a")))),
-            ("/api/v1/namespaces/a/configmaps/b%2e", Some(object(Resource::ConfigMaps, "a", "b."))),
+            (
+                "/api/v1/namespaces",
+                Some(collection(Resource::Namespaces, None)),
+            ),
+            (
+                "/api/v1/namespaces/a",
+                Some(object(Resource::Namespaces, "", "a")),
+            ),
+            (
+                "/api/v1/namespaces/a/pods",
+                Some(collection(Resource::Pods, Some("a"))),
+            ),
+            (
+                "/api/v1/namespaces/a/configmaps/b%2e",
+                Some(object(Resource::ConfigMaps, "a", "b.")),
+            ),
             (
                 "/api/v1/namespaces/a/pods/b/log",
-                Some(Route::Log { namespace: "a".to_owned(), pod: "b".to_owned() }),
+                Some(Route::Log {
+                    namespace: "a".to_owned(),
+                    pod: "b".to_owned(),
+                }),
             ),
             ("/api/v1/namespaces/a/configmaps/b/log", None),
             ("/api/v1/namespaces/a/namespaces", None),

@@ -1,0 +1,3 @@
+//! End-to-end tests, in one binary because linking dominates.
+
+mod hub;
