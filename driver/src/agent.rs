@@ -6,8 +6,8 @@ mod side;
 use std::{sync::Arc, time::Duration};
 
 use controlplane_core::{
-    AgentConfig, AgentInfo, Backoff, ConfigError, HeartbeatStatus, Limits,
-    Periods, Reason, Registration, Stats, rules::IdentityPolicy,
+    AgentConfig, AgentInfo, Backoff, ConfigError, HeartbeatStatus, Limits, Periods, Reason,
+    Registration, Stats, rules::IdentityPolicy,
 };
 use futures_channel::mpsc;
 use thiserror::Error;

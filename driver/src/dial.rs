@@ -84,7 +84,13 @@ impl Endpoint {
         };
         let host = authority.host().trim_matches(['[', ']']);
         let port = match (authority.port(), authority.port_u16()) {
-            (None, _) => if secure { 443 } else { 80 },
+            (None, _) => {
+                if secure {
+                    443
+                } else {
+                    80
+                }
+            }
             (Some(_), Some(port)) if port > 0 => port,
             _ => return Err(UrlError::Invalid(shown)),
         };
@@ -236,8 +242,19 @@ mod tests {
         }
         let scheme = Endpoint::parse("ftp://c.example", true);
         assert_eq!(scheme, Err(UrlError::Scheme("ftp".into())));
-        for url in ["", "c.example", "/x", "https://", "https://c:x", "https://c:0", "https://c:70000"] {
-            assert!(matches!(Endpoint::parse(url, true), Err(UrlError::Invalid(_))), "{url}");
+        for url in [
+            "",
+            "c.example",
+            "/x",
+            "https://",
+            "https://c:x",
+            "https://c:0",
+            "https://c:70000",
+        ] {
+            assert!(
+                matches!(Endpoint::parse(url, true), Err(UrlError::Invalid(_))),
+                "{url}"
+            );
         }
     }
 
@@ -262,7 +279,11 @@ mod tests {
 
     #[test]
     fn ports_and_ipv6() {
-        let port = |url| Endpoint::parse(url, true).map(|e| (e.host, e.port)).unwrap();
+        let port = |url| {
+            Endpoint::parse(url, true)
+                .map(|e| (e.host, e.port))
+                .unwrap()
+        };
         assert_eq!(port("https://[::1]"), ("::1".into(), 443));
         assert_eq!(port("ws://[::1]:99"), ("::1".into(), 99));
         assert_eq!(port("http://c"), ("c".into(), 80));

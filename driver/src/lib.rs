@@ -21,9 +21,9 @@ mod upstream;
 
 pub use controlplane_core as core;
 pub use controlplane_core::{
-    AgentInfo, Backoff, ConfigError, ControllerConfig, Failure, HeartbeatStatus,
-    Joined, Kind, Limits, Monitoring, MonitoringService, OpenError, PeerFault, Periods, Reason,
-    Registration, RequestHead, ResponseHead, ServerSpecs, Stats,
+    AgentInfo, Backoff, ConfigError, ControllerConfig, Failure, HeartbeatStatus, Joined, Kind,
+    Limits, Monitoring, MonitoringService, OpenError, PeerFault, Periods, Reason, Registration,
+    RequestHead, ResponseHead, ServerSpecs, Stats,
     rules::{self, IdentityPolicy},
 };
 

@@ -76,7 +76,10 @@ impl<T: AsyncWrite + Unpin> AsyncWrite for Metered<T> {
     ) -> Poll<io::Result<usize>> {
         let outcome = Pin::new(&mut self.io).poll_write(cx, data);
         if let Poll::Ready(Ok(len)) = outcome {
-            self.meter.0.written.fetch_add(len as u64, Ordering::Relaxed);
+            self.meter
+                .0
+                .written
+                .fetch_add(len as u64, Ordering::Relaxed);
         }
         outcome
     }

@@ -322,6 +322,8 @@ impl<S: Side> State<S> {
     }
 
     fn side_act(&mut self, action: Action) {
+        // Whoever learns of it finds the counters up to date.
+        self.publish();
         let Loop { side, machine, .. } = &mut self.inner;
         side.act(action, machine, &mut self.ends);
     }

@@ -139,8 +139,13 @@ mod tests {
 
     #[test]
     fn a_missing_file_is_named() {
-        let error = TokenSource::File("/nonexistent/token".into()).read().unwrap_err();
+        let error = TokenSource::File("/nonexistent/token".into())
+            .read()
+            .unwrap_err();
         let text = error.to_string();
-        assert!(text.starts_with("cannot read the token file /nonexistent/token: "), "{text}");
+        assert!(
+            text.starts_with("cannot read the token file /nonexistent/token: "),
+            "{text}"
+        );
     }
 }

@@ -99,12 +99,8 @@ impl<R: Runtime> AgentSide<R> {
 
     fn waiting(&self, now: Time, delay: Duration, attempt: u32, reason: Reason) {
         let until = self.origin.instant(now + delay);
-        tracing::warn!(
-            reason = %reason,
-            retry_in_ms = delay.as_millis() as u64,
-            attempt,
-            "no connection to the controller"
-        );
+        let ms = u64::try_from(delay.as_millis()).unwrap_or(u64::MAX);
+        tracing::debug!(%reason, retry_in_ms = ms, attempt, "no connection to the controller");
         self.set(State::Waiting {
             until: until.unwrap_or_else(|| self.runtime.now()),
             attempt,
@@ -146,11 +142,7 @@ impl<R: Runtime> Side for AgentSide<R> {
                 self.waiting(now, delay, attempt, reason);
             }
             Action::Registered(registration) => {
-                tracing::info!(
-                    cluster_id = ?registration.cluster_id,
-                    name = ?registration.name,
-                    "registered with the controller"
-                );
+                tracing::debug!(cluster_id = ?registration.cluster_id, "registered");
                 self.set(State::Registered(registration));
             }
             Action::Stopped => self.set(State::Stopped),

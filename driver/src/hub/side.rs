@@ -1,10 +1,6 @@
 //! What only the controller's loop does: it takes connections in and opens requests.
 
-use std::{
-    sync::Arc,
-    task::Context,
-    time::Duration,
-};
+use std::{sync::Arc, task::Context, time::Duration};
 
 use controlplane_core::{
     Action, ConnId, Controller as Machine, Down, Input, Joined, Machine as _, Notice, OpenError,
@@ -41,10 +37,7 @@ pub(super) struct HubSide<R> {
 }
 
 impl<R> HubSide<R> {
-    pub(super) fn new(
-        name: String,
-        joined: watch::Sender<Option<Arc<Joined>>>,
-    ) -> Self {
+    pub(super) fn new(name: String, joined: watch::Sender<Option<Arc<Joined>>>) -> Self {
         Self {
             runtime: std::marker::PhantomData,
             name,
@@ -56,7 +49,9 @@ impl<R> HubSide<R> {
     fn note(&self, notice: &Notice) {
         let cluster = &self.name;
         match notice {
-            Notice::PeerError(text) => tracing::warn!(?cluster, ?text, "the agent reports an error"),
+            Notice::PeerError(text) => {
+                tracing::warn!(?cluster, ?text, "the agent reports an error")
+            }
             Notice::UnknownType(name) => {
                 tracing::info!(?cluster, ?name, "a message of an unknown type");
             }

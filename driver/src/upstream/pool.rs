@@ -109,8 +109,10 @@ impl<R: Runtime> Pool<R> {
         idle.retain(|(since, wire)| {
             now.saturating_duration_since(*since) < KEEP && !wire.sender.is_closed()
         });
-        // The one used last is the likeliest to be open still.
-        idle.pop_back().map(|(_, wire)| wire)
+        // The one used last is the likeliest to be open still. One that is not ready still sends
+        // the rest of a body that was answered early.
+        let ready = idle.iter().rposition(|(_, wire)| wire.sender.is_ready())?;
+        idle.remove(ready).map(|(_, wire)| wire)
     }
 
     /// Sends a request; on a kept connection that turns out to be closed, a new one is tried.
@@ -163,11 +165,21 @@ async fn open<R: Runtime>(shared: &Shared<R>) -> Result<Wire, String> {
     let runtime = &shared.runtime;
     let limit = config.limits.connect;
     let tls = match shared.endpoint.secure {
-        true => Some(config.tls.client_config().map_err(|e| e.to_string())?.into()),
+        true => Some(
+            config
+                .tls
+                .client_config()
+                .map_err(|e| e.to_string())?
+                .into(),
+        ),
         false => None,
     };
     let name = config.server_name.as_deref();
-    let io = timeout(runtime, limit, connect(runtime, &shared.endpoint, tls, name));
+    let io = timeout(
+        runtime,
+        limit,
+        connect(runtime, &shared.endpoint, tls, name),
+    );
     let io = io
         .await
         .ok_or_else(|| format!("no connection within {} s", limit.as_secs()))??;
@@ -176,7 +188,10 @@ async fn open<R: Runtime>(shared: &Shared<R>) -> Result<Wire, String> {
     let (sender, connection) = handshake(io).await.map_err(|e| chain(&e))?;
     runtime.spawn(async move {
         if let Err(error) = connection.await {
-            tracing::debug!(error = chain(&error), "connection to the Kubernetes API ended");
+            tracing::debug!(
+                error = chain(&error),
+                "connection to the Kubernetes API ended"
+            );
         }
     });
     Ok(Wire { sender, meter })
@@ -222,4 +237,3 @@ impl http_body::Body for UpstreamBody {
         matches!(self, Self::Empty)
     }
 }
-

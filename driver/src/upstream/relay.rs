@@ -74,8 +74,8 @@ async fn ask<'a, R: Runtime>(
     let limit = limits.head.max(limits.write);
     let sent = shared.pool.send(&mut lease, shared, request);
     let response = while_moving(&shared.runtime, limit, &meter, waiting, sent).await;
-    let response = response
-        .ok_or_else(|| format!("timeout: no answer within {} s", limit.as_secs()))??;
+    let response =
+        response.ok_or_else(|| format!("timeout: no answer within {} s", limit.as_secs()))??;
     Ok((lease, response))
 }
 
@@ -160,7 +160,9 @@ fn is_endless(head: &RequestHead) -> bool {
 
 fn pairs(headers: &HeaderMap) -> Vec<(String, String)> {
     let text = |value: &HeaderValue| String::from_utf8_lossy(value.as_bytes()).into_owned();
-    let pairs = headers.iter().map(|(name, value)| (name.to_string(), text(value)));
+    let pairs = headers
+        .iter()
+        .map(|(name, value)| (name.to_string(), text(value)));
     pairs.collect()
 }
 
@@ -178,8 +180,14 @@ mod tests {
         assert!(is_endless(&head("/api/v1/pods", "limit=1&watch=true")));
         assert!(is_endless(&head("/api/v1/pods", "watch=1")));
         assert!(is_endless(&head("/api/v1/watch/pods", "")));
-        assert!(is_endless(&head("/api/v1/namespaces/a/pods/b/log", "follow=true")));
+        assert!(is_endless(&head(
+            "/api/v1/namespaces/a/pods/b/log",
+            "follow=true"
+        )));
         assert!(!is_endless(&head("/api/v1/pods", "")));
-        assert!(!is_endless(&head("/api/v1/pods", "watch=false&labelSelector=follow%3Dtrue")));
+        assert!(!is_endless(&head(
+            "/api/v1/pods",
+            "watch=false&labelSelector=follow%3Dtrue"
+        )));
     }
 }

@@ -1,10 +1,9 @@
 //! A stand-in Kubernetes API server inside the process, for tests and the demo: good enough for an
-//! unmodified kubectl and for the `kube` crate. It serves pods with logs, config maps and
-//! namespaces over TLS on loopback, answers as the recorded real server does, and can be told to
-//! fail. The cluster is empty but for what the test and its clients put into it.
+//! unmodified kubectl and the `kube` crate. It serves pods with logs, config maps and namespaces
+//! over TLS on loopback, answers as the recorded real server does, and fails when told to.
 //!
-//! Not offered: other kinds, sets in label selectors, conflicts between field managers, YAML
-//! bodies, protobuf answers.
+//! Not offered: other kinds, exec and its like, sets in label selectors, conflicts between field
+//! managers, YAML bodies, protobuf answers.
 
 #![cfg_attr(test, allow(clippy::unwrap_used))]
 
@@ -29,6 +28,8 @@ mod route;
 mod server;
 mod store;
 mod table;
+#[cfg(test)]
+mod tests;
 mod tls;
 mod watching;
 mod writing;

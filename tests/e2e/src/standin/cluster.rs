@@ -64,12 +64,17 @@ impl Cluster {
         look(&self.lock().store)
     }
 
-    /// Changes objects, then wakes those who watch. The log of a pod ends with its pod.
+    /// Changes objects, then wakes those who watch.
     pub(super) fn write<T>(&self, change: impl FnOnce(&mut Store) -> T) -> T {
+        self.change(|state| change(&mut state.store))
+    }
+
+    /// Changes the state, ends the logs of pods that are gone, and wakes those who watch.
+    fn change<T>(&self, change: impl FnOnce(&mut State) -> T) -> T {
         let mut state = self.lock();
+        let before = state.store.version();
+        let result = change(&mut state);
         let State { store, logs } = &mut *state;
-        let before = store.version();
-        let result = change(store);
         logs.retain(|name, log| {
             let lives = store.get(&pod_key(name)).is_some();
             if !lives {
@@ -97,19 +102,16 @@ impl Cluster {
 
     /// Adds a running pod with an empty log.
     pub(super) fn add_pod(&self, name: &str) -> Result<(), Error> {
-        self.write(|store| {
+        self.change(|State { store, logs }| {
             let key = pod_key(name);
             if store.get(&key).is_some() {
                 return Err(Error::PodExists(name.to_owned()));
             }
             let object = pod::pod(name, store.version() + 1);
             store.put(key, object);
+            logs.insert(name.to_owned(), Arc::new(Log::new(self.log_lines)));
             Ok(())
-        })?;
-        self.lock()
-            .logs
-            .insert(name.to_owned(), Arc::new(Log::new(self.log_lines)));
-        Ok(())
+        })
     }
 
     /// Changes an annotation of a pod.

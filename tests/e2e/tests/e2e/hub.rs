@@ -1,42 +1,15 @@
 //! An agent with a handler of its own and the controller's end, over a real WebSocket on loopback:
 //! what the event loop promises, on both runtimes.
 
-use std::{
-    future::Future,
-    net::SocketAddr,
-    sync::{
-        Arc,
-        atomic::{AtomicUsize, Ordering},
-    },
-    time::Duration,
+use std::sync::{
+    Arc,
+    atomic::{AtomicUsize, Ordering},
 };
 
 use bytes::Bytes;
-use controlplane_driver::{
-    Agent, AgentInfo, Answer, ControllerConfig, Failure, Handler, Hub, Limits, Meter, OpenError,
-    Request, RequestHead, Responder, ResponseHead, Runtime, State, Token, websocket_config,
-};
-use tokio::net::TcpListener;
-use tokio_util::compat::{FuturesAsyncReadCompatExt, TokioAsyncReadCompatExt};
+use controlplane_driver::{Failure, OpenError, Request, Responder, Runtime, State};
 
-/// Long enough never to matter unless something hangs.
-const PATIENCE: Duration = Duration::from_secs(60);
-
-/// Runs a test for both runtimes.
-macro_rules! on_both {
-    ($($name:ident)*) => {
-        mod on_tokio {
-            $(#[test] fn $name() {
-                super::block_on(super::$name(controlplane_tokio::Tokio));
-            })*
-        }
-        mod on_async_std {
-            $(#[test] fn $name() {
-                super::block_on(super::$name(controlplane_async_std::AsyncStd));
-            })*
-        }
-    };
-}
+use crate::bench::{PATIENCE, head, ok, on_both, pair, pattern, rest};
 
 on_both! {
     a_request_and_its_answer_pass_whole_and_in_order
@@ -47,58 +20,6 @@ on_both! {
     p212_a_shutdown_lets_open_requests_end_and_refuses_new_ones
     a_handler_that_panics_costs_its_own_request
     an_agent_whose_last_handle_is_dropped_stops
-}
-
-fn block_on(test: impl Future<Output = ()>) {
-    let runtime = tokio::runtime::Builder::new_multi_thread()
-        .worker_threads(2)
-        .enable_all()
-        .build()
-        .unwrap();
-    runtime.block_on(async { tokio::time::timeout(PATIENCE, test).await.expect("the test hangs") });
-}
-
-/// A controller without its HTTP side: every agent is let in.
-async fn controller() -> (Hub, SocketAddr) {
-    let config = ControllerConfig::new("6f1c", "prod");
-    let hub = Hub::start(controlplane_tokio::Tokio, config).unwrap();
-    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-    let address = listener.local_addr().unwrap();
-    let accepting = hub.clone();
-    tokio::spawn(async move {
-        loop {
-            let (tcp, _) = listener.accept().await.unwrap();
-            let meter = Meter::new();
-            let io = meter.wrap(tcp.compat()).compat();
-            let config = websocket_config(&Limits::controller());
-            let socket = tokio_tungstenite::accept_async_with_config(io, Some(config)).await;
-            accepting.accept(socket.unwrap(), meter);
-        }
-    });
-    (hub, address)
-}
-
-async fn pair<R: Runtime>(runtime: R, handler: impl Handler) -> (Hub, Agent<R>) {
-    let (hub, address) = controller().await;
-    let info = AgentInfo { agent_id: "agent-1".into(), name: "prod".into(), ..AgentInfo::default() };
-    let token = Token::new("token").unwrap();
-    let agent = Agent::builder(format!("ws://{address}"), token, info)
-        .runtime(runtime)
-        .allow_plaintext(true)
-        .handler(handler)
-        .start()
-        .unwrap();
-    assert_eq!(agent.registered().await.unwrap().cluster_id, "6f1c");
-    hub.wait_joined().await.unwrap();
-    (hub, agent)
-}
-
-fn head(path: &str) -> RequestHead {
-    RequestHead { method: "POST".into(), path: path.into(), ..RequestHead::default() }
-}
-
-fn ok() -> ResponseHead {
-    ResponseHead { status: 200, headers: Vec::new() }
 }
 
 /// Sends back what it gets, piece by piece.
@@ -120,18 +41,6 @@ async fn hang(request: Request, responder: Responder) {
         std::future::pending::<()>().await;
     }
     drop(request);
-}
-
-async fn rest(answer: &mut Answer) -> Result<Vec<u8>, Failure> {
-    let mut whole = Vec::new();
-    while let Some(piece) = answer.next().await {
-        whole.extend_from_slice(&piece?);
-    }
-    Ok(whole)
-}
-
-fn pattern(len: usize) -> Vec<u8> {
-    (0..len).map(|i| (i * 31 % 251) as u8).collect()
 }
 
 async fn a_request_and_its_answer_pass_whole_and_in_order<R: Runtime>(runtime: R) {
@@ -156,7 +65,11 @@ async fn a_request_and_its_answer_pass_whole_and_in_order<R: Runtime>(runtime: R
 async fn p153_a_slow_reader_holds_up_its_own_stream_only<R: Runtime>(runtime: R) {
     let handler = |request: Request, responder: Responder| async move {
         let mut body = responder.respond(ok());
-        let size = if request.head.path.ends_with("big") { 64 } else { 1 };
+        let size = if request.head.path.ends_with("big") {
+            64
+        } else {
+            1
+        };
         for _ in 0..size {
             if body.write(vec![7; 100_000].into()).await.is_err() {
                 return;
@@ -179,12 +92,15 @@ async fn p153_a_slow_reader_holds_up_its_own_stream_only<R: Runtime>(runtime: R)
 async fn p158_p174_a_cut_connection_fails_its_requests_and_the_agent_comes_back<R: Runtime>(
     runtime: R,
 ) {
-    let (hub, agent) = pair(runtime, |request: Request, responder: Responder| async move {
-        match &*request.head.path {
-            "/api/hang" => hang(request, responder).await,
-            _ => echo(request, responder).await,
-        }
-    })
+    let (hub, agent) = pair(
+        runtime,
+        |request: Request, responder: Responder| async move {
+            match &*request.head.path {
+                "/api/hang" => hang(request, responder).await,
+                _ => echo(request, responder).await,
+            }
+        },
+    )
     .await;
     let (_, mut answer) = hub.request(head("/api/hang"), false).await.unwrap();
     answer.head().await.unwrap();
@@ -192,7 +108,10 @@ async fn p158_p174_a_cut_connection_fails_its_requests_and_the_agent_comes_back<
     let registered = agent.state();
     hub.disconnect();
     assert_eq!(answer.next().await, Some(Err(Failure::Disconnected)));
-    assert!(matches!(agent.changed(&registered).await, State::Waiting { attempt: 1, .. }));
+    assert!(matches!(
+        agent.changed(&registered).await,
+        State::Waiting { attempt: 1, .. }
+    ));
     assert_eq!(agent.registered().await.unwrap().cluster_id, "6f1c");
     hub.wait_joined().await.unwrap();
     let (body, mut answer) = hub.request(head("/api/echo"), true).await.unwrap();
@@ -229,17 +148,20 @@ async fn p186_a_dropped_answer_ends_the_handler<R: Runtime>(runtime: R) {
 }
 
 async fn p094_a_handler_that_gives_up_is_told_as_a_failure<R: Runtime>(runtime: R) {
-    let (hub, _agent) = pair(runtime, |request: Request, responder: Responder| async move {
-        match &*request.head.path {
-            "/api/fail" => responder.fail("no such luck"),
-            "/api/abort" => {
-                let mut body = responder.respond(ok());
-                let _ = body.write("half".into()).await;
-                body.abort("broke off");
+    let (hub, _agent) = pair(
+        runtime,
+        |request: Request, responder: Responder| async move {
+            match &*request.head.path {
+                "/api/fail" => responder.fail("no such luck"),
+                "/api/abort" => {
+                    let mut body = responder.respond(ok());
+                    let _ = body.write("half".into()).await;
+                    body.abort("broke off");
+                }
+                _ => drop(responder),
             }
-            _ => drop(responder),
-        }
-    })
+        },
+    )
     .await;
     let failure = |text: &str| Failure::Agent(text.into());
     let (_, mut answer) = hub.request(head("/api/fail"), false).await.unwrap();
@@ -248,7 +170,9 @@ async fn p094_a_handler_that_gives_up_is_told_as_a_failure<R: Runtime>(runtime: 
     answer.head().await.unwrap();
     assert_eq!(rest(&mut answer).await, Err(failure("broke off")));
     let (_, mut answer) = hub.request(head("/api/drop"), false).await.unwrap();
-    let Err(Failure::Agent(text)) = answer.head().await else { panic!() };
+    let Err(Failure::Agent(text)) = answer.head().await else {
+        panic!()
+    };
     assert!(text.contains("without a complete answer"), "{text}");
 }
 
@@ -262,7 +186,9 @@ async fn p212_a_shutdown_lets_open_requests_end_and_refuses_new_ones<R: Runtime>
     let shutdown = tokio::spawn(async move { stopping.shutdown(PATIENCE).await });
     assert_eq!(agent.changed(&seen).await, State::Draining);
     let (_, mut refused) = hub.request(head("/api/echo"), false).await.unwrap();
-    let Err(Failure::Agent(text)) = refused.head().await else { panic!() };
+    let Err(Failure::Agent(text)) = refused.head().await else {
+        panic!()
+    };
     assert_eq!(text, "the agent is shutting down");
     body.write("b".into()).await.unwrap();
     body.finish();

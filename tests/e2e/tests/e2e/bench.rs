@@ -1,0 +1,103 @@
+//! What the tests of this binary share: a controller without its HTTP side, an agent with a
+//! handler of its own, and a way to run one test on both runtimes.
+
+use std::{future::Future, net::SocketAddr, time::Duration};
+
+use controlplane_driver::{
+    Agent, AgentInfo, Answer, ControllerConfig, Failure, Handler, Hub, Limits, Meter, RequestHead,
+    ResponseHead, Runtime, Token, websocket_config,
+};
+use tokio::net::TcpListener;
+use tokio_util::compat::{FuturesAsyncReadCompatExt, TokioAsyncReadCompatExt};
+
+/// Long enough never to matter unless something hangs.
+pub(crate) const PATIENCE: Duration = Duration::from_secs(60);
+
+/// Runs a test for both runtimes.
+macro_rules! on_both {
+    ($($name:ident)*) => {
+        mod on_tokio {
+            $(#[test] fn $name() {
+                crate::bench::block_on(super::$name(controlplane_tokio::Tokio));
+            })*
+        }
+        mod on_async_std {
+            $(#[test] fn $name() {
+                crate::bench::block_on(super::$name(controlplane_async_std::AsyncStd));
+            })*
+        }
+    };
+}
+pub(crate) use on_both;
+
+pub(crate) fn block_on(test: impl Future<Output = ()>) {
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .worker_threads(2)
+        .enable_all()
+        .build()
+        .unwrap();
+    runtime.block_on(async {
+        tokio::time::timeout(PATIENCE, test)
+            .await
+            .expect("the test hangs")
+    });
+}
+
+/// A controller without its HTTP side: every agent is let in.
+pub(crate) async fn controller() -> (Hub, SocketAddr) {
+    let config = ControllerConfig::new("6f1c", "prod");
+    let hub = Hub::start(controlplane_tokio::Tokio, config).unwrap();
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = listener.local_addr().unwrap();
+    let accepting = hub.clone();
+    tokio::spawn(async move {
+        loop {
+            let (tcp, _) = listener.accept().await.unwrap();
+            let meter = Meter::new();
+            let io = meter.wrap(tcp.compat()).compat();
+            let config = websocket_config(&Limits::controller());
+            let socket = tokio_tungstenite::accept_async_with_config(io, Some(config)).await;
+            accepting.accept(socket.unwrap(), meter);
+        }
+    });
+    (hub, address)
+}
+
+pub(crate) async fn pair<R: Runtime>(runtime: R, handler: impl Handler) -> (Hub, Agent<R>) {
+    let (hub, address) = controller().await;
+    let info = AgentInfo {
+        agent_id: "agent-1".into(),
+        name: "prod".into(),
+        ..AgentInfo::default()
+    };
+    let token = Token::new("token").unwrap();
+    let agent = Agent::builder(format!("ws://{address}"), token, info)
+        .runtime(runtime)
+        .allow_plaintext(true)
+        .handler(handler)
+        .start()
+        .unwrap();
+    assert_eq!(agent.registered().await.unwrap().cluster_id, "6f1c");
+    hub.wait_joined().await.unwrap();
+    (hub, agent)
+}
+
+pub(crate) fn head(path: &str) -> RequestHead {
+    RequestHead { method: "POST".into(), path: path.into(), ..RequestHead::default() }
+}
+
+pub(crate) fn ok() -> ResponseHead {
+    ResponseHead { status: 200, headers: Vec::new() }
+}
+
+pub(crate) async fn rest(answer: &mut Answer) -> Result<Vec<u8>, Failure> {
+    let mut whole = Vec::new();
+    while let Some(piece) = answer.next().await {
+        whole.extend_from_slice(&piece?);
+    }
+    Ok(whole)
+}
+
+pub(crate) fn pattern(len: usize) -> Vec<u8> {
+    (0..len).map(|i| (i * 31 % 251) as u8).collect()
+}
