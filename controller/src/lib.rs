@@ -1,1 +1,36 @@
-//! Placeholder.
+//! The reference control plane: kubectl reaches clusters behind NAT through the agents that
+//! these dial out with.
+//!
+//! ```text
+//! kubectl ──HTTPS──▶ /clusters/CLUSTER/…   controller   /api/v1/clusters/agent/ws ◀──WSS── agent
+//! ```
+//!
+//! [`Server::start`] is the whole of it; the program `pipeops-controller` is a command line
+//! around this. Every decision about the tunnel's protocol is made in `controlplane-core`, by
+//! way of [`controlplane_driver::Hub`]; here are tokens, limits, HTTP and the audit log.
+
+mod admission;
+mod agents;
+mod body;
+mod config;
+mod connection;
+pub mod credentials;
+mod endpoint;
+pub mod kubeconfig;
+mod line;
+mod proxy;
+mod pulse;
+mod reload;
+mod route;
+pub mod self_signed;
+mod server;
+mod status;
+#[cfg(test)]
+mod testing;
+mod tls;
+
+pub use self::{
+    config::{ServerConfig, ServerLimits},
+    server::{Cluster, Running, Server, ServerError},
+    tls::{ServerTls, ServerTlsError},
+};

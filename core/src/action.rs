@@ -26,7 +26,8 @@ pub enum Action {
     /// Controller: the stream failed; nothing follows on it.
     Failed(StreamId, Failure),
     /// The peer has no more to send on this stream, all of it was delivered. For the controller
-    /// the stream is over.
+    /// the stream is over; there it comes once the local end has taken all deliveries
+    /// ([`crate::Input::Consumed`]), so that what slow clients hold counts until they took it.
     Finish(StreamId),
     /// Controller: the answer has begun.
     Head(StreamId, ResponseHead),
@@ -49,13 +50,15 @@ pub enum Action {
     Registered(Registration),
     /// Controller: an agent is registered on this connection; streams may open.
     Joined(ConnId, Joined),
-    /// Controller: no agent is registered any more. Its streams have failed before this.
+    /// Controller: no agent is registered any more. Its streams have failed before this, except
+    /// those whose answer is complete.
     Left(Reason),
     /// Agent: drop the local end; nothing more will be taken from it.
     Reset(StreamId),
     /// Write this message. Only ever returned for a socket that was said to be ready.
     Send(ConnId, OutFrame),
-    /// The machine has stopped; nothing follows.
+    /// The machine has stopped; nothing follows but, at the controller, the close of a
+    /// connection that is accepted nevertheless.
     Stopped,
     /// A stream whose data was refused has room.
     Writable(StreamId),
@@ -147,7 +150,7 @@ pub enum Notice {
     Heartbeat,
     /// The peer reported an error that concerns no stream.
     PeerError(String),
-    /// A message of an unknown type was skipped; reported once per name.
+    /// A message of an unknown type was skipped; the agent reports each name once.
     UnknownType(String),
     /// The peer broke a rule; it cost at most the stream named.
     Tolerated(Option<StreamId>, PeerFault),

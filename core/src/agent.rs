@@ -81,7 +81,7 @@ impl Agent {
         let mut agent = Self {
             config,
             start,
-            now: start.now,
+            now: Time::ZERO.advance(start.now),
             phase: Phase::Waiting,
             conns: 0,
             failures: 0,
@@ -350,7 +350,7 @@ impl Agent {
 
 impl Machine for Agent {
     fn handle(&mut self, now: Time, input: Input<'_>) {
-        self.now = self.now.max(now);
+        self.now = self.now.advance(now);
         match input {
             Input::Alive(conn) if self.phase.open() == Some(conn) => self.alive(),
             Input::Connected(conn) => self.connected(conn),

@@ -7,45 +7,41 @@
 //!               └─────────────────────┴──▶ its streams fail, none outlives it
 //! ```
 //!
-//! This file is the public face and the life of the connections; `incoming` reads what the
-//! agent sends, `exchange` keeps the requests, `outgoing` decides what is framed next.
+//! This file is the public face; `sessions` is the life of the connections, `incoming` reads
+//! what the agent sends, `exchange` keeps the requests, `outgoing` decides what is framed next.
 
 mod exchange;
 mod incoming;
 mod outgoing;
+mod sessions;
 #[cfg(test)]
 mod tests;
 
 use alloc::{
     collections::{BTreeMap, VecDeque},
     string::String,
-    vec::Vec,
 };
 use core::time::Duration;
 
 use bytes::Bytes;
 
-use self::{exchange::Exchange, outgoing::Control};
+use self::{
+    exchange::Exchange,
+    sessions::{MAX_SWAPS, SWAP_WINDOW, Session},
+};
 use crate::{
-    action::{Action, CloseCode, Joined, Notice},
+    action::{Action, Joined, Notice},
     config::ControllerConfig,
-    error::{ConfigError, Failure, OpenError, PeerFault, Reason, SendError},
-    input::{ConnId, Down, Frame, Input, Kind, RequestHead, Socket, StreamId},
+    error::{ConfigError, OpenError, PeerFault, SendError},
+    input::{ConnId, Input, Kind, RequestHead, Socket, StreamId},
     machine::Machine,
     notices::Notices,
     stats::Stats,
     streams::Streams,
     time::{Start, Time},
-    timers::{Timer, Timers},
+    timers::Timers,
     wire::base64::Base64,
 };
-
-/// Connections of one agent at once; an agent has one, and another for a moment when it
-/// reconnects before the loss of the first was noticed.
-const MAX_SESSIONS: usize = 8;
-/// So many takeovers within [`SWAP_WINDOW`] are no accident: two agents share one credential.
-const MAX_SWAPS: usize = 3;
-const SWAP_WINDOW: Duration = Duration::from_secs(300);
 
 /// The controller's side of the protocol toward one agent. See [`Machine`] for how it is driven.
 #[derive(Debug)]
@@ -81,13 +77,6 @@ enum Life {
     Stopped,
 }
 
-/// One connection.
-#[derive(Debug, Default)]
-struct Session {
-    timers: Timers,
-    control: Control,
-}
-
 impl Controller {
     /// A controller that waits for its agent.
     ///
@@ -99,7 +88,7 @@ impl Controller {
         Ok(Self {
             config,
             start,
-            now: start.now,
+            now: Time::ZERO.advance(start.now),
             sessions: BTreeMap::new(),
             current: None,
             joined: None,
@@ -131,7 +120,7 @@ impl Controller {
         head: RequestHead,
         has_body: bool,
     ) -> Result<StreamId, OpenError> {
-        self.now = self.now.max(now);
+        self.now = self.now.advance(now);
         self.open_exchange(head, has_body)
     }
 
@@ -154,209 +143,6 @@ impl Controller {
         };
         let left = SWAP_WINDOW.saturating_sub(now.max(self.now) - oldest);
         if left.is_zero() { Ok(()) } else { Err(left) }
-    }
-
-    // ------------------------------------------------------------ life of a connection
-
-    fn accepted(&mut self, conn: ConnId) {
-        if self.sessions.contains_key(&conn) {
-            return self.stale();
-        }
-        if self.life != Life::Running {
-            return self.close(
-                conn,
-                CloseCode::GoingAway,
-                "the controller is shutting down",
-            );
-        }
-        if self.sessions.len() >= MAX_SESSIONS {
-            return self.close(
-                conn,
-                CloseCode::Policy,
-                "too many connections of this agent",
-            );
-        }
-        let periods = self.config.periods;
-        let mut session = Session::default();
-        session.timers.set(Timer::Ping, self.now + periods.ping);
-        session.timers.set(Timer::Idle, self.now + periods.idle);
-        session
-            .timers
-            .set(Timer::Register, self.now + periods.register);
-        self.sessions.insert(conn, session);
-    }
-
-    fn close(&mut self, conn: ConnId, code: CloseCode, text: &'static str) {
-        self.actions.push_back(Action::Close(conn, code, text));
-    }
-
-    /// Makes `conn` the agent's connection; an older one is fenced off.
-    fn join(&mut self, conn: ConnId, joined: Joined) {
-        let Some(session) = self.sessions.get_mut(&conn) else {
-            return;
-        };
-        session.timers.stop(Timer::Register);
-        if let Some(old) = self.current.filter(|old| *old != conn) {
-            self.swaps.push_back(self.now);
-            while self.swaps.len() > MAX_SWAPS {
-                self.swaps.pop_front();
-            }
-            self.end_session(old, Some(CloseCode::Superseded), Reason::Superseded);
-        }
-        self.current = Some(conn);
-        self.joined = Some(joined.clone());
-        self.stats.registrations += 1;
-        self.actions.push_back(Action::Joined(conn, joined));
-    }
-
-    fn disconnected(&mut self, conn: ConnId, down: Down) {
-        if !self.sessions.contains_key(&conn) {
-            return self.stale();
-        }
-        let reason = match down {
-            Down::Closed { code, reason } => Reason::Closed { code, reason },
-            Down::Lost(text) => Reason::Lost(text),
-            Down::Refused { status, .. } => Reason::Refused(status),
-            Down::TooBig => Reason::Peer(PeerFault::FrameTooLong),
-        };
-        self.end_session(conn, None, reason);
-    }
-
-    /// Ends a connection and, where it is the agent's, every stream of it (P-158, P-174).
-    fn end_session(&mut self, conn: ConnId, close: Option<CloseCode>, reason: Reason) {
-        if self.sessions.remove(&conn).is_none() {
-            return;
-        }
-        if let Some(code) = close {
-            let text = match code {
-                CloseCode::Superseded => "superseded by a newer connection of this agent",
-                CloseCode::TooBig => "message too long",
-                CloseCode::Policy => "too many answers are waiting to be read",
-                _ => "",
-            };
-            self.close(conn, code, text);
-        }
-        if self.current != Some(conn) {
-            return;
-        }
-        self.current = None;
-        self.joined = None;
-        self.buffered = 0;
-        while let Some((id, stream)) = self.streams.pop() {
-            if !stream.state.over {
-                self.actions
-                    .push_back(Action::Failed(id, Failure::Disconnected));
-            }
-        }
-        self.actions.push_back(Action::Left(reason));
-    }
-
-    fn frame(&mut self, conn: ConnId, frame: Frame<'_>) {
-        if !self.sessions.contains_key(&conn) {
-            return self.stale();
-        }
-        self.alive(conn);
-        let bytes = match frame {
-            Frame::Text(text) => text.as_bytes(),
-            Frame::Binary(bytes) => bytes,
-        };
-        if bytes.len() > self.config.limits.frame {
-            let reason = Reason::Peer(PeerFault::FrameTooLong);
-            return self.end_session(conn, Some(CloseCode::TooBig), reason);
-        }
-        self.incoming(conn, bytes);
-    }
-
-    fn alive(&mut self, conn: ConnId) {
-        let until = self.now + self.config.periods.idle;
-        match self.sessions.get_mut(&conn) {
-            Some(session) => session.timers.set(Timer::Idle, until),
-            None => self.stale(),
-        }
-    }
-
-    fn wrote(&mut self, conn: ConnId) {
-        match self.sessions.get_mut(&conn) {
-            Some(session) => session.timers.stop(Timer::Stall),
-            None => self.stale(),
-        }
-    }
-
-    fn expired(&mut self, conn: ConnId, timer: Timer) {
-        let normal = Some(CloseCode::Normal);
-        match timer {
-            Timer::Idle => self.end_session(conn, normal, Reason::Idle),
-            Timer::Ping => {
-                let next = self.now + self.config.periods.ping;
-                if let Some(session) = self.sessions.get_mut(&conn) {
-                    session.control.ping = true;
-                    session.timers.set(Timer::Ping, next);
-                }
-            }
-            Timer::Register => self.end_session(conn, normal, Reason::RegisterTimeout),
-            Timer::Stall => self.end_session(conn, normal, Reason::Stalled),
-            // The agent's; never set here.
-            Timer::Dial | Timer::Drain | Timer::Heartbeat | Timer::Linger | Timer::Reconnect => {}
-        }
-    }
-
-    fn expire(&mut self) {
-        let conns: Vec<ConnId> = self
-            .sessions
-            .iter()
-            .filter(|(_, s)| s.timers.next().is_some_and(|at| at <= self.now))
-            .map(|(conn, _)| *conn)
-            .collect();
-        for conn in conns {
-            while let Some(timer) = self
-                .sessions
-                .get_mut(&conn)
-                .and_then(|s| s.timers.expire(self.now))
-            {
-                self.expired(conn, timer);
-            }
-        }
-        while let Some(timer) = self.drain.expire(self.now) {
-            if timer == Timer::Drain {
-                self.fail_all(&Failure::Shutdown);
-                let until = self.now + self.config.periods.linger;
-                self.drain.set(Timer::Linger, until);
-            } else {
-                self.settle(true);
-            }
-        }
-    }
-
-    // ------------------------------------------------------------ shutdown
-
-    fn shutdown(&mut self, grace: Duration) {
-        match self.life {
-            Life::Stopped => self.stale(),
-            Life::Running => {
-                self.life = Life::Draining;
-                self.drain.set(Timer::Drain, self.now + grace);
-            }
-            Life::Draining => {
-                let until = self.now + grace;
-                if self.drain.get(Timer::Drain).is_some_and(|at| until < at) {
-                    self.drain.set(Timer::Drain, until);
-                }
-            }
-        }
-    }
-
-    /// Ends a shutdown once nothing is left to send.
-    fn settle(&mut self, force: bool) {
-        if self.life != Life::Draining || !(force || self.streams.is_empty()) {
-            return;
-        }
-        self.life = Life::Stopped;
-        self.drain = Timers::default();
-        let conns: Vec<ConnId> = self.sessions.keys().copied().collect();
-        for conn in conns {
-            self.end_session(conn, Some(CloseCode::GoingAway), Reason::Shutdown);
-        }
-        self.actions.push_back(Action::Stopped);
     }
 
     fn stale(&mut self) {
@@ -382,16 +168,12 @@ impl Controller {
 
 impl Machine for Controller {
     fn handle(&mut self, now: Time, input: Input<'_>) {
-        self.now = self.now.max(now);
+        self.now = self.now.advance(now);
         match input {
             Input::Accepted(conn) => self.accepted(conn),
             Input::Alive(conn) => self.alive(conn),
             Input::Cancel(id) => self.cancel(id),
-            Input::Consumed(id, len) => {
-                if !self.streams.consumed(id, len) {
-                    self.stale();
-                }
-            }
+            Input::Consumed(id, len) => self.consumed(id, len),
             Input::Disconnected(conn, down) => self.disconnected(conn, down),
             Input::Ended(id, end) => self.body_ended(id, end),
             Input::Frame(conn, frame) => self.frame(conn, frame),

@@ -38,7 +38,8 @@ pub enum Input<'a> {
     Cancel(StreamId),
     /// Agent: the dial succeeded, TLS and WebSocket handshake included.
     Connected(ConnId),
-    /// The local end took one delivery of this many bytes.
+    /// The local end took one delivery of this many bytes: one for each
+    /// [`crate::Action::Deliver`], until the stream is over.
     Consumed(StreamId, usize),
     /// The dial failed or the connection ended.
     Disconnected(ConnId, Down),

@@ -168,6 +168,14 @@ impl<T> Streams<T> {
         true
     }
 
+    /// The local end is gone, and with it what it held; it is not called upon to send any more.
+    pub(crate) fn local_over(&mut self, id: StreamId) {
+        if let Some(stream) = self.by_id.get_mut(&id) {
+            self.held_in -= core::mem::take(&mut stream.held_in);
+        }
+        self.blocked.remove(&id);
+    }
+
     // ------------------------------------------------------------ toward the socket
 
     /// Queues data of a byte stream, or gives it back.

@@ -19,6 +19,13 @@ impl Time {
         Self(elapsed)
     }
 
+    /// The present after `now` was told: it never runs backwards, and never so far ahead that no
+    /// timer could lie behind it.
+    pub(crate) fn advance(self, now: Self) -> Self {
+        const LAST: Time = Time(Duration::from_secs(u64::MAX / 2));
+        self.max(now.min(LAST))
+    }
+
     /// The span since the origin.
     pub const fn as_duration(self) -> Duration {
         self.0

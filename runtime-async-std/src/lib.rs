@@ -88,6 +88,10 @@ impl Timer for Sleep {
     }
 }
 
+#[expect(
+    clippy::manual_async_fn,
+    reason = "the futures outlive the borrow, which `async fn` cannot say"
+)]
 impl Runtime for AsyncStd {
     type Io = Either<TcpStream, Box<TlsStream<TcpStream>>>;
     type Socket = WebSocketStream<Metered<Self::Io>>;
@@ -102,7 +106,7 @@ impl Runtime for AsyncStd {
         host: String,
         port: u16,
     ) -> impl Future<Output = io::Result<Vec<SocketAddr>>> + Send + 'static {
-        async move { Ok((host, port).to_socket_addrs().await?.collect()) }
+        async move { Ok((host.as_str(), port).to_socket_addrs().await?.collect()) }
     }
 
     fn tcp(

@@ -89,6 +89,10 @@ impl Timer for Sleep {
     }
 }
 
+#[expect(
+    clippy::manual_async_fn,
+    reason = "the futures outlive the borrow, which `async fn` cannot say"
+)]
 impl Runtime for Tokio {
     type Io = Either<Compat<TcpStream>, Box<Compat<TlsStream<TcpStream>>>>;
     type Socket = WebSocketStream<Compat<Metered<Self::Io>>>;

@@ -44,9 +44,11 @@ impl Agent {
             return self.tolerated(None, PeerFault::Malformed);
         }
         if let Some(fault) = envelope.fault {
-            self.tolerated(None, fault);
-            if envelope.kind == "proxy_request" {
-                self.refuse(envelope.id.as_deref(), false, &fault.to_string());
+            let id = envelope.id.as_deref();
+            let running = id.and_then(|id| self.streams.find(id));
+            self.tolerated(running, fault);
+            if envelope.kind == "proxy_request" && running.is_none() {
+                self.refuse(id, false, &fault.to_string());
             }
             return;
         }
@@ -174,13 +176,7 @@ impl Agent {
             return;
         };
         let data = fields.and_then(|f| f.data.as_deref().or(f.chunk.as_deref()));
-        match data {
-            Some(data) => self.body(stream, data),
-            None => {
-                let text = "a piece of the request body has no data";
-                self.fail(stream, PeerFault::Missing("data"), text);
-            }
-        }
+        self.body(stream, data);
     }
 
     fn request(&mut self, id: Option<&str>, payload: Option<Fields<'_>>) {
@@ -303,6 +299,9 @@ impl Agent {
         };
         if name.len() > MAX_ID {
             return self.tolerated(None, PeerFault::Malformed);
+        }
+        if let Some(running) = self.streams.find(name) {
+            return self.tolerated(Some(running), PeerFault::DuplicateId);
         }
         let fault = PeerFault::Unsupported("a WebSocket stream");
         self.tolerated(None, fault);

@@ -91,11 +91,15 @@ impl Agent {
     // ------------------------------------------------------------ request body
 
     /// A piece of a request body (P-060).
-    pub(super) fn body(&mut self, id: StreamId, base64: &str) {
+    pub(super) fn body(&mut self, id: StreamId, base64: Option<&str>) {
         if !self.takes_body(id) {
             self.stats.stale_frames += 1;
             return;
         }
+        let Some(base64) = base64 else {
+            let text = "a piece of the request body has no data";
+            return self.fail(id, PeerFault::Missing("data"), text);
+        };
         match self.base64.decode(base64) {
             Ok(data) if data.is_empty() => {}
             Ok(data) => self.deliver(id, data.into()),
@@ -200,13 +204,17 @@ impl Agent {
         };
         let state = &mut stream.state;
         let charge = crate::Limits::charge(data.len());
-        let fits = state.whole_len + charge <= limits.buffered
-            && self.buffered + charge <= limits.buffered_total;
-        if !fits {
-            let text = format!(
+        let text = if state.whole_len + charge > limits.buffered {
+            Some(format!(
                 "the answer is longer than {} bytes and the request did not ask for a streamed one",
                 limits.buffered
-            );
+            ))
+        } else if self.buffered + charge > limits.buffered_total {
+            Some("too many answers that have to be sent whole are held at once".into())
+        } else {
+            None
+        };
+        if let Some(text) = text {
             self.actions.push_back(Action::Reset(id));
             self.finish_with(id, Err(text));
             return Err(SendError::Closed(data));
@@ -240,16 +248,20 @@ impl Agent {
         let state = &mut stream.state;
         state.ended = true;
         let whole = core::mem::take(&mut state.whole);
-        self.buffered -= core::mem::take(&mut state.whole_len);
+        if outcome.is_err() {
+            self.buffered -= core::mem::take(&mut state.whole_len);
+        }
         let item = match (outcome, state.streamed) {
             (Ok(()), true) => Item::End,
+            // Charged to `buffered` until it is framed.
             (Ok(()), false) => Item::Whole(state.head.take().unwrap_or_default(), whole),
             (Err(text), true) => Item::Abort(text),
             (Err(text), false) => Item::Error(text),
         };
-        let due = state.due.take();
-        self.limits_due
-            .retain(|(at, i)| *i != id || Some(*at) != due);
+        if let Some(at) = state.due.take() {
+            self.limits_due.remove(&(at, id));
+        }
+        self.streams.local_over(id);
         self.streams.push(id, item);
     }
 

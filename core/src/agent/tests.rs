@@ -1,7 +1,9 @@
 //! Unit tests of the agent's machine, one statement or property each; each name begins with the
 //! statement it checks.
 
+mod answers;
 mod link;
+mod refusals;
 mod requests;
 
 use alloc::{
@@ -183,6 +185,10 @@ impl Bench {
     /// The first `Open` among the actions.
     fn opened(&mut self) -> Option<(StreamId, RequestHead)> {
         self.run();
+        self.opened_without_polling()
+    }
+
+    fn opened_without_polling(&mut self) -> Option<(StreamId, RequestHead)> {
         let at = self
             .actions
             .iter()
@@ -191,6 +197,81 @@ impl Bench {
             Action::Open(id, Target::Http { head, .. }) => Some((id, head)),
             _ => None,
         }
+    }
+
+    /// Asks with this payload and tells what was opened; a refusal stays among the messages.
+    fn ask(&mut self, id: &str, payload: Value) -> Option<(StreamId, RequestHead)> {
+        self.frame(json!({"type": "proxy_request", "request_id": id, "payload": payload}));
+        self.opened()
+    }
+
+    /// Opens a request whose body follows in pieces.
+    fn upload(&mut self, id: &str) -> StreamId {
+        let payload = json!({"method": "POST", "path": "/api", "use_streaming": true,
+            "supports_response_streaming": true});
+        self.ask(id, payload).expect("the request was not opened").0
+    }
+
+    /// Opens a request whose answer has to be sent whole.
+    fn whole(&mut self, id: &str) -> StreamId {
+        let payload = json!({"path": "/api"});
+        self.ask(id, payload).expect("the request was not opened").0
+    }
+
+    /// Opens a request while the socket takes nothing.
+    fn request_without_polling(&mut self, id: &str) -> StreamId {
+        self.frame(json!({"type": "proxy_request", "request_id": id,
+            "payload": {"path": "/api", "supports_response_streaming": true}}));
+        while let Some(action) = self.agent.poll(Socket::Blocked) {
+            self.actions.push(action);
+        }
+        self.opened_without_polling().expect("not opened").0
+    }
+
+    /// Offers data of the local end; what is refused has to come back whole.
+    fn offer(&mut self, id: StreamId, data: Bytes) -> Offer {
+        let back = match self.agent.send(id, Kind::Bytes, data.clone()) {
+            Ok(()) => return Offer::Taken,
+            Err(error) => error,
+        };
+        let (offer, back) = match back {
+            SendError::Blocked(back) => (Offer::Blocked, back),
+            SendError::Closed(back) => (Offer::Closed, back),
+        };
+        assert!(back == data, "data was changed or lost");
+        offer
+    }
+
+    fn chunk(&mut self, id: &str, data: &[u8]) {
+        let data = base64(data);
+        self.frame(json!({"type": "proxy_request_chunk", "request_id": id,
+            "payload": {"data": data}}));
+    }
+
+    fn cut(&mut self) {
+        let conn = self.agent.phase().conn().unwrap();
+        self.input(Input::Disconnected(conn, Down::Lost("cut".into())));
+    }
+
+    /// What was delivered to the local end of a stream; the other actions stay.
+    fn delivered(&mut self, id: StreamId) -> Vec<u8> {
+        let mut data = Vec::new();
+        let rest = self.take().into_iter().filter(|action| match action {
+            Action::Deliver(to, Kind::Bytes, piece) if *to == id => {
+                data.extend_from_slice(piece);
+                false
+            }
+            _ => true,
+        });
+        self.actions = rest.collect();
+        data
+    }
+
+    /// How often the local end of a stream was told that its input is complete.
+    fn finishes(&mut self, id: StreamId) -> usize {
+        self.run();
+        let finish = Action::Finish(id);
+        self.actions.iter().filter(|a| **a == finish).count()
     }
 
     fn has(&mut self, wanted: &Action) -> bool {
@@ -210,6 +291,13 @@ impl Bench {
     }
 }
 
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+enum Offer {
+    Taken,
+    Blocked,
+    Closed,
+}
+
 fn head(status: u16) -> ResponseHead {
     ResponseHead {
         status,
@@ -219,6 +307,16 @@ fn head(status: u16) -> ResponseHead {
 
 fn bytes(len: usize) -> Bytes {
     Bytes::from((0..len).map(|i| i as u8).collect::<Vec<_>>())
+}
+
+fn base64(data: &[u8]) -> String {
+    let mut text = String::new();
+    Base64::new().encode_into(data, &mut text);
+    text
+}
+
+fn decoded(text: &Value) -> Vec<u8> {
+    Base64::new().decode(text.as_str().unwrap()).unwrap()
 }
 
 const fn secs(s: u64) -> Duration {

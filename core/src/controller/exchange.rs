@@ -14,25 +14,39 @@ use crate::{
 };
 
 /// State of one request.
+///
+/// It is kept until both sides are done with it: the local end had its one `Finish` or `Failed`,
+/// and no frame of it is left to send.
 #[derive(Debug)]
 pub(super) struct Exchange {
     /// More of the request's body is to come from the local end.
     body_open: bool,
     /// The body is held back until it is whole, for an agent that takes no pieces.
     held: Option<Held>,
+    /// Charged to `Controller::buffered` for such a body, until it is framed.
+    pub(super) charged: usize,
     /// The agent's answer has begun.
     answered: bool,
     /// `proxy_request` was framed: the agent knows the request.
     pub(super) asked: bool,
-    /// The local end has had its `Finish` or `Failed`; only a cancel is left to send.
-    pub(super) over: bool,
+    /// The answer is complete; `Finish` waits until the local end has taken all of it, so that
+    /// what a slow client holds stays within the limits.
+    complete: bool,
+    /// The local end has had its `Finish` or `Failed`, or gave up.
+    over: bool,
+}
+
+impl Exchange {
+    /// Whether the agent may still say something about it.
+    const fn is_live(&self) -> bool {
+        !self.over && !self.complete
+    }
 }
 
 #[derive(Debug)]
 struct Held {
     head: Box<RequestHead>,
     body: Vec<Bytes>,
-    charged: usize,
 }
 
 impl Controller {
@@ -54,7 +68,6 @@ impl Controller {
             let held = Held {
                 head,
                 body: Vec::new(),
-                charged: 0,
             };
             (Some(held), None)
         } else {
@@ -68,8 +81,10 @@ impl Controller {
         let exchange = Exchange {
             body_open: has_body,
             held,
+            charged: 0,
             answered: false,
             asked: false,
+            complete: false,
             over: false,
         };
         let name = self.name();
@@ -90,7 +105,7 @@ impl Controller {
             return Err(SendError::Closed(data));
         };
         let state = &mut stream.state;
-        if state.over || !state.body_open {
+        if !state.body_open {
             return Err(SendError::Closed(data));
         }
         if data.is_empty() {
@@ -100,13 +115,13 @@ impl Controller {
             return self.streams.enqueue(id, data, &self.config.limits);
         };
         let charge = Limits::charge(data.len());
-        if held.charged + charge > self.config.limits.buffered
+        if state.charged + charge > self.config.limits.buffered
             || self.buffered + charge > self.config.limits.buffered_total
         {
             self.give_up(id, Failure::RequestTooLarge);
             return Err(SendError::Closed(data));
         }
-        held.charged += charge;
+        state.charged += charge;
         held.body.push(data);
         self.buffered += charge;
         Ok(())
@@ -117,7 +132,7 @@ impl Controller {
             return self.stale();
         };
         let state = &mut stream.state;
-        if state.over || !state.body_open {
+        if !state.body_open {
             return self.stale();
         }
         if end != StreamEnd::Clean {
@@ -126,28 +141,33 @@ impl Controller {
         state.body_open = false;
         let item = match state.held.take() {
             None => Item::End,
-            Some(held) => {
-                self.buffered -= held.charged;
-                Item::Request {
-                    head: held.head,
-                    body_follows: false,
-                    body: held.body,
-                }
-            }
+            Some(Held { head, body }) => Item::Request {
+                head,
+                body_follows: false,
+                body,
+            },
         };
         self.streams.push(id, item);
     }
 
+    /// Returns the charge of a body that was held back.
+    fn release_body(&mut self, id: StreamId) {
+        if let Some(stream) = self.streams.get_mut(id) {
+            self.buffered -= core::mem::take(&mut stream.state.charged);
+        }
+    }
+
     // ------------------------------------------------------------ answer
 
+    /// Whether a message of the agent about this request means anything.
+    pub(super) fn is_live(&self, id: StreamId) -> bool {
+        self.streams.get(id).is_some_and(|s| s.state.is_live())
+    }
+
     pub(super) fn answer_head(&mut self, id: StreamId, head: ResponseHead) {
-        let Some(stream) = self.streams.get_mut(id) else {
+        let Some(stream) = self.streams.get_mut(id).filter(|s| s.state.is_live()) else {
             return;
         };
-        if stream.state.over {
-            self.stats.stale_frames += 1;
-            return;
-        }
         // 101 would promise an upgrade that this version cannot keep.
         if stream.state.answered || !(200..=599).contains(&head.status) {
             return self.break_off(id, PeerFault::Malformed);
@@ -157,13 +177,9 @@ impl Controller {
     }
 
     pub(super) fn answer_data(&mut self, id: StreamId, data: Bytes) {
-        let Some(stream) = self.streams.get(id) else {
+        let Some(stream) = self.streams.get(id).filter(|s| s.state.is_live()) else {
             return;
         };
-        if stream.state.over {
-            self.stats.stale_frames += 1;
-            return;
-        }
         if !stream.state.answered {
             return self.break_off(id, PeerFault::Malformed);
         }
@@ -184,43 +200,43 @@ impl Controller {
 
     /// The answer is complete.
     pub(super) fn answer_end(&mut self, id: StreamId) {
-        let Some(stream) = self.streams.get(id) else {
+        let Some(stream) = self.streams.get_mut(id).filter(|s| s.state.is_live()) else {
             return;
         };
-        if stream.state.over {
-            return self.forget(id);
-        }
         if !stream.state.answered {
             let text = "the cluster's agent ended the request without an answer";
             return self.answer_failed(id, text.into());
         }
-        self.actions.push_back(Action::Finish(id));
+        stream.state.complete = true;
         self.agent_done(id);
+        self.tidy(id);
     }
 
     /// The agent reports that the request failed.
     pub(super) fn answer_failed(&mut self, id: StreamId, text: alloc::string::String) {
-        let Some(stream) = self.streams.get(id) else {
+        if !self.is_live(id) {
             return;
-        };
-        if !stream.state.over {
-            self.actions
-                .push_back(Action::Failed(id, Failure::Agent(text)));
         }
+        self.actions
+            .push_back(Action::Failed(id, Failure::Agent(text)));
+        self.local_over(id);
         self.agent_done(id);
+        self.tidy(id);
     }
 
     /// The agent's last message about a request: nothing of the body that is still to come has a
     /// use, and an agent that waits for it is told so.
     fn agent_done(&mut self, id: StreamId) {
-        let body_owed = self
-            .streams
-            .get(id)
-            .is_some_and(|s| s.state.asked && (s.state.body_open || s.owes_frames()));
-        if body_owed {
-            self.cancel_on_wire(id);
+        let stream = self.streams.get(id);
+        let body_owed = stream.is_some_and(|s| s.state.body_open || s.owes_frames());
+        self.stop_sending(id, body_owed);
+    }
+
+    pub(super) fn consumed(&mut self, id: StreamId, len: usize) {
+        if self.streams.consumed(id, len) {
+            self.tidy(id);
         } else {
-            self.forget(id);
+            self.stale();
         }
     }
 
@@ -228,58 +244,113 @@ impl Controller {
 
     /// The client has gone.
     pub(super) fn cancel(&mut self, id: StreamId) {
-        match self.streams.get(id) {
-            Some(stream) if !stream.state.over => self.cancel_on_wire(id),
-            _ => self.stale(),
+        let Some(stream) = self.streams.get(id).filter(|s| !s.state.over) else {
+            return self.stale();
+        };
+        let complete = stream.state.complete;
+        self.local_over(id);
+        if !complete {
+            self.stop_sending(id, true);
         }
+        self.tidy(id);
     }
 
     /// The agent broke a rule of this stream.
     pub(super) fn break_off(&mut self, id: StreamId, fault: PeerFault) {
         self.tolerated(Some(id), fault);
-        self.give_up(id, Failure::Fault(fault));
+        if self.is_live(id) {
+            self.give_up(id, Failure::Fault(fault));
+        }
     }
 
-    pub(super) fn give_up(&mut self, id: StreamId, failure: Failure) {
-        if self.streams.get(id).is_none_or(|s| s.state.over) {
+    /// Fails a request, whatever the agent may still say.
+    fn give_up(&mut self, id: StreamId, failure: Failure) {
+        let Some(stream) = self.streams.get(id).filter(|s| !s.state.over) else {
             return;
-        }
+        };
+        let complete = stream.state.complete;
         self.actions.push_back(Action::Failed(id, failure));
-        self.cancel_on_wire(id);
+        self.local_over(id);
+        if !complete {
+            self.stop_sending(id, true);
+        }
+        self.tidy(id);
     }
 
     pub(super) fn fail_all(&mut self, failure: &Failure) {
         for id in self.streams.ids() {
-            self.give_up(id, failure.clone());
+            if self.is_live(id) {
+                self.give_up(id, failure.clone());
+            } else {
+                self.finish(id);
+                self.tidy(id);
+            }
         }
     }
 
-    /// Drops what is queued and tells the agent, if it knows of the request at all.
-    fn cancel_on_wire(&mut self, id: StreamId) {
-        self.streams.clear(id);
-        let Some(stream) = self.streams.get_mut(id) else {
+    /// Ends every request of a connection that is over; an answer that is complete stays until
+    /// it is taken.
+    pub(super) fn disconnect_all(&mut self) {
+        for id in self.streams.ids() {
+            if self.is_live(id) {
+                let failed = Action::Failed(id, Failure::Disconnected);
+                self.actions.push_back(failed);
+                self.local_over(id);
+            }
+            self.stop_sending(id, false);
+            self.tidy(id);
+        }
+    }
+
+    // ------------------------------------------------------------ ends
+
+    /// Finishes a complete answer once the local end has taken it, and forgets a request that
+    /// both sides are done with.
+    pub(super) fn tidy(&mut self, id: StreamId) {
+        let Some(stream) = self.streams.get(id) else {
             return;
         };
-        let state = &mut stream.state;
-        state.over = true;
-        state.body_open = false;
-        if let Some(held) = state.held.take() {
-            self.buffered -= held.charged;
+        if stream.state.complete && stream.is_consumed() {
+            self.finish(id);
         }
-        if state.asked {
-            self.streams.push(id, Item::Cancel);
-        } else {
+        let done = |s: &crate::streams::Stream<Exchange>| s.state.over && !s.owes_frames();
+        if self.streams.get(id).is_some_and(done) {
             self.forget(id);
+        }
+    }
+
+    /// The end of a complete answer.
+    fn finish(&mut self, id: StreamId) {
+        if self.streams.get(id).is_some_and(|s| !s.state.over) {
+            self.actions.push_back(Action::Finish(id));
+            self.local_over(id);
+        }
+    }
+
+    fn local_over(&mut self, id: StreamId) {
+        self.streams.local_over(id);
+        if let Some(stream) = self.streams.get_mut(id) {
+            stream.state.over = true;
+        }
+    }
+
+    /// Drops what is queued; `tell` an agent that knows of the request that no more will come.
+    fn stop_sending(&mut self, id: StreamId, tell: bool) {
+        self.streams.clear(id);
+        self.release_body(id);
+        if let Some(stream) = self.streams.get_mut(id) {
+            stream.state.body_open = false;
+            stream.state.held = None;
+            if stream.state.asked && tell {
+                self.streams.push(id, Item::Cancel);
+            }
         }
         self.wake();
     }
 
-    pub(super) fn forget(&mut self, id: StreamId) {
-        if let Some(stream) = self.streams.remove(id)
-            && let Some(held) = stream.state.held
-        {
-            self.buffered -= held.charged;
-        }
+    fn forget(&mut self, id: StreamId) {
+        self.release_body(id);
+        self.streams.remove(id);
         self.wake();
     }
 }

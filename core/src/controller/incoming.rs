@@ -129,7 +129,8 @@ impl Controller {
         let named = id.or(fields.request_id.as_deref());
         let stream = named
             .filter(|_| self.current == Some(conn))
-            .and_then(|id| self.streams.find(id));
+            .and_then(|id| self.streams.find(id))
+            .filter(|stream| self.is_live(*stream));
         let Some(stream) = stream else {
             self.stats.stale_frames += 1;
             return;

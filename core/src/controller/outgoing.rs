@@ -2,7 +2,7 @@
 
 use alloc::{collections::VecDeque, string::String};
 
-use super::{Controller, Session};
+use super::{Controller, sessions::Session};
 use crate::{
     action::{Action, OutFrame},
     input::{ConnId, Socket},
@@ -102,12 +102,8 @@ impl Controller {
         let in_pieces = self.joined.as_ref().is_some_and(|j| j.streams_responses);
         let stream = self.streams.get_mut(id)?;
         let name = &stream.name;
-        let mut last = false;
         let text = match item {
-            Item::Cancel => {
-                last = true;
-                encode::cancel(name)
-            }
+            Item::Cancel => encode::cancel(name),
             Item::Data(data) => {
                 self.stats.bytes_out += data.len() as u64;
                 encode::request_chunk(name, &data, &self.base64)
@@ -119,6 +115,7 @@ impl Controller {
                 body,
             } => {
                 stream.state.asked = true;
+                self.buffered -= core::mem::take(&mut stream.state.charged);
                 let len: usize = body.iter().map(bytes::Bytes::len).sum();
                 self.stats.bytes_out += len as u64;
                 encode::proxy_request(name, &head, body_follows, &body, in_pieces, &self.base64)
@@ -126,9 +123,7 @@ impl Controller {
             // The agent's; never queued here.
             Item::Abort(_) | Item::Error(_) | Item::Head(_) | Item::Whole(..) => return None,
         };
-        if last {
-            self.forget(id);
-        }
+        self.tidy(id);
         self.wake();
         Some(text)
     }

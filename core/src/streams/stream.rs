@@ -35,21 +35,19 @@ pub(crate) enum Item {
 }
 
 impl Item {
+    /// What it is charged. The body of a whole message is charged by the machine that held it
+    /// back until it was whole, and until it is framed.
     pub(crate) fn charge(&self) -> usize {
         let len = match self {
             Self::Abort(text) | Self::Error(text) => text.len(),
             Self::Cancel | Self::End => 0,
             Self::Data(data) => data.len(),
             Self::Head(head) => pairs(&head.headers),
-            Self::Request { head, body, .. } => head_len(head) + total(body),
-            Self::Whole(head, body) => pairs(&head.headers) + total(body),
+            Self::Request { head, .. } => head_len(head),
+            Self::Whole(head, _) => pairs(&head.headers),
         };
         Limits::charge(len)
     }
-}
-
-fn total(body: &[Bytes]) -> usize {
-    body.iter().map(Bytes::len).sum()
 }
 
 fn pairs(headers: &[(String, String)]) -> usize {
@@ -89,6 +87,11 @@ impl<T> Stream<T> {
     /// Whether anything of it waits for the socket.
     pub(crate) fn owes_frames(&self) -> bool {
         !self.out.is_empty()
+    }
+
+    /// Whether its local end has taken all that was delivered.
+    pub(crate) const fn is_consumed(&self) -> bool {
+        self.held_in == 0
     }
 
     /// Takes the first item, or the first `chunk` bytes of it where it is longer data; with what

@@ -1,12 +1,14 @@
 //! What the tests of this binary share: a controller without its HTTP side, an agent with a
 //! handler of its own, and a way to run one test on both runtimes.
 
-use std::{future::Future, net::SocketAddr, time::Duration};
+use std::{future::Future, net::SocketAddr, pin::Pin, time::Duration};
 
+use anyhow::Result;
 use controlplane_driver::{
     Agent, AgentInfo, Answer, ControllerConfig, Failure, Handler, Hub, Limits, Meter, RequestHead,
     ResponseHead, Runtime, Token, websocket_config,
 };
+use controlplane_e2e::world::{RuntimeName, Settings, World};
 use tokio::net::TcpListener;
 use tokio_util::compat::{FuturesAsyncReadCompatExt, TokioAsyncReadCompatExt};
 
@@ -29,6 +31,39 @@ macro_rules! on_both {
     };
 }
 pub(crate) use on_both;
+
+/// Runs a test in a whole world, once with the agent on each runtime.
+macro_rules! in_both_worlds {
+    ($($name:ident)*) => {
+        mod on_tokio {
+            $(#[test] fn $name() {
+                let runtime = controlplane_e2e::world::RuntimeName::Tokio;
+                crate::bench::in_world(runtime, |world| Box::pin(super::$name(world)));
+            })*
+        }
+        mod on_async_std {
+            $(#[test] fn $name() {
+                let runtime = controlplane_e2e::world::RuntimeName::AsyncStd;
+                crate::bench::in_world(runtime, |world| Box::pin(super::$name(world)));
+            })*
+        }
+    };
+}
+pub(crate) use in_both_worlds;
+
+/// Runs a test with everything started and the agent registered.
+pub(crate) fn in_world(
+    runtime: RuntimeName,
+    test: impl FnOnce(World) -> Pin<Box<dyn Future<Output = Result<()>>>>,
+) {
+    block_on(async {
+        let settings = Settings { runtime, hasty: true, ..Settings::default() };
+        let world = World::start(settings, |_| {}).await.expect("the world starts");
+        if let Err(error) = test(world).await {
+            panic!("{error:?}");
+        }
+    });
+}
 
 pub(crate) fn block_on(test: impl Future<Output = ()>) {
     let runtime = tokio::runtime::Builder::new_multi_thread()

@@ -1,5 +1,9 @@
 //! End-to-end tests, in one binary because linking dominates.
 
 mod bench;
+mod demo;
 mod hub;
+mod kube_crate;
+mod kubectl;
+mod tunnel;
 mod upstream;

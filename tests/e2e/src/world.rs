@@ -1,0 +1,379 @@
+//! Everything in one process: the stand-in Kubernetes API, the controller, and an agent between
+//! them on either runtime, with certificates and tokens in a folder of their own.
+
+use std::{
+    fs,
+    net::SocketAddr,
+    path::{Path, PathBuf},
+    time::Duration,
+};
+
+use anyhow::{Context as _, Result, ensure};
+use controlplane_async_std::AsyncStd;
+use controlplane_driver::{
+    Agent, Backoff, KubernetesConfig, Limits, Registration, Roots, State, TlsOptions, Token,
+    TokenSource,
+};
+use controlplane_tokio::Tokio;
+use pipeops_controller::{
+    Running, Server, ServerConfig, ServerLimits,
+    kubeconfig::Kubeconfig,
+    self_signed::{CLUSTER, SelfSigned},
+};
+
+use crate::{
+    client::Client,
+    standin::{Options, StandIn},
+};
+
+/// Which runtime the agent runs on.
+#[derive(Clone, Copy, Debug, Default, Eq, PartialEq, clap::ValueEnum)]
+pub enum RuntimeName {
+    /// tokio.
+    #[default]
+    Tokio,
+    /// async-std.
+    AsyncStd,
+}
+
+impl RuntimeName {
+    /// Its name.
+    #[must_use]
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Tokio => "tokio",
+            Self::AsyncStd => "async-std",
+        }
+    }
+}
+
+/// What may differ from one world to another.
+#[derive(Clone, Debug, Default)]
+pub struct Settings {
+    /// The agent's runtime.
+    pub runtime: RuntimeName,
+    /// Where files go; by default a new folder that is removed in the end.
+    pub folder: Option<PathBuf>,
+    /// Whether the agent comes back within milliseconds, for tests.
+    pub hasty: bool,
+    /// The controller's limits.
+    pub server: Option<ServerLimits>,
+    /// The agent's identity policy.
+    pub identity: controlplane_driver::IdentityPolicy,
+    /// Bounds on what one agent can make the controller hold.
+    pub agent_limits: Option<Limits>,
+}
+
+/// A running agent on either runtime.
+#[derive(Clone, Debug)]
+pub enum AnyAgent {
+    /// On tokio.
+    Tokio(Agent<Tokio>),
+    /// On async-std.
+    AsyncStd(Agent<AsyncStd>),
+}
+
+/// Calls the same method of either agent.
+macro_rules! either {
+    ($any:expr, $agent:ident => $call:expr) => {
+        match $any {
+            AnyAgent::Tokio($agent) => $call,
+            AnyAgent::AsyncStd($agent) => $call,
+        }
+    };
+}
+
+impl AnyAgent {
+    /// See [`Agent::state`].
+    #[must_use]
+    pub fn state(&self) -> State {
+        either!(self, agent => agent.state())
+    }
+
+    /// See [`Agent::changed`].
+    pub async fn changed(&self, seen: &State) -> State {
+        either!(self, agent => agent.changed(seen).await)
+    }
+
+    /// See [`Agent::registered`].
+    ///
+    /// # Errors
+    ///
+    /// The agent has stopped.
+    pub async fn registered(&self) -> Result<Registration> {
+        Ok(either!(self, agent => agent.registered().await)?)
+    }
+
+    /// See [`Agent::stats`].
+    #[must_use]
+    pub fn stats(&self) -> controlplane_driver::Stats {
+        either!(self, agent => agent.stats())
+    }
+
+    /// See [`Agent::shutdown`].
+    pub async fn shutdown(&self, grace: Duration) {
+        either!(self, agent => agent.shutdown(grace).await);
+    }
+}
+
+/// A folder; one that was made for this world is removed with it.
+#[derive(Debug)]
+struct Folder {
+    path: PathBuf,
+    temporary: bool,
+}
+
+impl Folder {
+    fn new(given: Option<PathBuf>) -> Result<Self> {
+        if let Some(path) = given {
+            let temporary = false;
+            return Ok(Self { path, temporary });
+        }
+        let mut name = [0; 8];
+        getrandom::fill(&mut name).context("the system gives no random numbers")?;
+        let name = format!("controlplane-demo-{:016x}", u64::from_be_bytes(name));
+        Ok(Self {
+            path: std::env::temp_dir().join(name),
+            temporary: true,
+        })
+    }
+}
+
+impl Drop for Folder {
+    fn drop(&mut self) {
+        if self.temporary {
+            let _ = fs::remove_dir_all(&self.path);
+        }
+    }
+}
+
+/// All of it.
+#[derive(Debug)]
+pub struct World {
+    /// The Kubernetes API.
+    pub standin: StandIn,
+    /// The controller; `None` while it is stopped.
+    pub controller: Option<Running>,
+    /// The agent.
+    pub agent: AnyAgent,
+    files: SelfSigned,
+    address: SocketAddr,
+    settings: Settings,
+    folder: Folder,
+}
+
+impl World {
+    /// Starts everything and waits until the agent is registered; `progress` is told each step.
+    ///
+    /// # Errors
+    ///
+    /// A port or a file cannot be had.
+    pub async fn start(settings: Settings, progress: impl Fn(&str)) -> Result<Self> {
+        let folder = Folder::new(settings.folder.clone())?;
+        let files = SelfSigned::create(&folder.path, &[])?;
+        progress(&format!("certificates and tokens in {}", folder.path.display()));
+        let standin = StandIn::start(Options::default()).await?;
+        progress(&format!("stand-in Kubernetes API on {}", standin.url()));
+        let local = SocketAddr::from(([127, 0, 0, 1], 0));
+        let controller = serve(&files, local, &settings).await?;
+        let address = controller.addr();
+        progress(&format!("controller on https://{address}"));
+        write_private(&folder.path.join("service-account.token"), standin.token())?;
+        let agent = start_agent(&folder.path, &files, &standin, address, &settings).await?;
+        let registration = agent.registered().await?;
+        progress(&format!(
+            "agent on {} registered as cluster {:?} ({})",
+            settings.runtime.as_str(),
+            registration.name,
+            registration.cluster_id
+        ));
+        let world = Self {
+            standin,
+            controller: Some(controller),
+            agent,
+            files,
+            address,
+            settings,
+            folder,
+        };
+        world.write_kubeconfig()?;
+        Ok(world)
+    }
+
+    /// Where the controller listens.
+    #[must_use]
+    pub const fn address(&self) -> SocketAddr {
+        self.address
+    }
+
+    /// The folder with all files.
+    #[must_use]
+    pub fn folder(&self) -> &Path {
+        &self.folder.path
+    }
+
+    /// A kubeconfig for the cluster behind the tunnel.
+    #[must_use]
+    pub fn kubeconfig(&self) -> PathBuf {
+        self.folder.path.join("kubeconfig")
+    }
+
+    /// The user's token.
+    ///
+    /// # Errors
+    ///
+    /// Its file is gone.
+    pub fn user_token(&self) -> Result<Token> {
+        Ok(TokenSource::File(self.files.user_token()).read()?)
+    }
+
+    /// Text of a kubeconfig with another token.
+    ///
+    /// # Errors
+    ///
+    /// A file is gone.
+    pub fn kubeconfig_with(&self, token: Token, cluster: &str) -> Result<String> {
+        let kubeconfig = Kubeconfig {
+            server: format!("https://{}", self.address),
+            cluster: cluster.into(),
+            ca: Some(fs::read(self.files.ca())?),
+            token,
+        };
+        Ok(kubeconfig.render()?)
+    }
+
+    fn write_kubeconfig(&self) -> Result<()> {
+        let text = self.kubeconfig_with(self.user_token()?, CLUSTER)?;
+        write_private(&self.kubeconfig(), &text)
+    }
+
+    /// The credentials file of the controller.
+    #[must_use]
+    pub fn credentials(&self) -> PathBuf {
+        self.files.credentials()
+    }
+
+    /// A client for the cluster behind the tunnel.
+    ///
+    /// # Errors
+    ///
+    /// A file is gone.
+    pub fn client(&self) -> Result<Client> {
+        let ca = fs::read(self.files.ca())?;
+        Client::new(self.address, &ca, CLUSTER, self.user_token()?.as_str())
+    }
+
+    /// Cuts the agent's connection as a broken network would and waits until it is back.
+    ///
+    /// # Errors
+    ///
+    /// The agent has stopped.
+    pub async fn reset_control_connection(&self) -> Result<()> {
+        let seen = self.agent.state();
+        ensure!(matches!(seen, State::Registered(_)), "not registered: {seen:?}");
+        self.cut();
+        self.agent.changed(&seen).await;
+        self.joined().await
+    }
+
+    /// Cuts the agent's connection and returns at once.
+    pub fn cut(&self) {
+        if let Some(controller) = &self.controller {
+            controller.drop_agent_connections();
+        }
+    }
+
+    /// Waits until both ends know of the registration.
+    ///
+    /// # Errors
+    ///
+    /// The agent has stopped.
+    pub async fn joined(&self) -> Result<()> {
+        self.agent.registered().await?;
+        let connected = |c: &Running| c.clusters().iter().any(|c| c.connected);
+        while self.controller.as_ref().is_some_and(|c| !connected(c)) {
+            tokio::task::yield_now().await;
+        }
+        Ok(())
+    }
+
+    /// Stops the controller.
+    pub async fn stop_controller(&mut self) {
+        if let Some(controller) = self.controller.take() {
+            controller.shutdown(Duration::ZERO).await;
+        }
+    }
+
+    /// Starts the controller again where it was, and waits until the agent is back.
+    ///
+    /// # Errors
+    ///
+    /// The port is taken, or the agent has stopped.
+    pub async fn start_controller(&mut self) -> Result<()> {
+        self.controller = Some(serve(&self.files, self.address, &self.settings).await?);
+        self.joined().await
+    }
+
+    /// Ends all of it.
+    pub async fn shutdown(mut self) {
+        self.agent.shutdown(Duration::from_secs(1)).await;
+        self.stop_controller().await;
+    }
+}
+
+async fn serve(files: &SelfSigned, at: SocketAddr, settings: &Settings) -> Result<Running> {
+    let mut config = ServerConfig::new(at, files.tls(), files.credentials());
+    if let Some(limits) = settings.server {
+        config.limits = limits;
+    }
+    if let Some(limits) = settings.agent_limits {
+        config.agent_limits = limits;
+    }
+    Ok(Server::start(config).await?)
+}
+
+async fn start_agent(
+    folder: &Path,
+    files: &SelfSigned,
+    standin: &StandIn,
+    controller: SocketAddr,
+    settings: &Settings,
+) -> Result<AnyAgent> {
+    let mut kubernetes = KubernetesConfig::new(standin.url());
+    kubernetes.tls.ca_pem = standin.ca_pem().as_bytes().to_vec();
+    kubernetes.tls.roots = Roots::Only;
+    kubernetes.token = Some(TokenSource::File(folder.join("service-account.token")));
+    let url = format!("https://{controller}");
+    let token = TokenSource::File(files.agent_token());
+    let mut config = pipeops_agent::Config::new(url, token, CLUSTER, "agent-demo", kubernetes);
+    config.tls = TlsOptions {
+        ca_file: Some(files.ca()),
+        ..TlsOptions::default()
+    };
+    config.identity = settings.identity;
+    if settings.hasty {
+        config.backoff = Backoff {
+            base: Duration::from_millis(10),
+            max: Duration::from_millis(50),
+            ..Backoff::default()
+        };
+    }
+    Ok(match settings.runtime {
+        RuntimeName::Tokio => AnyAgent::Tokio(pipeops_agent::start(Tokio, config).await?),
+        RuntimeName::AsyncStd => AnyAgent::AsyncStd(pipeops_agent::start(AsyncStd, config).await?),
+    })
+}
+
+/// Writes a file that only its owner can read.
+fn write_private(path: &Path, text: &str) -> Result<()> {
+    use std::io::Write as _;
+    let mut options = fs::OpenOptions::new();
+    options.write(true).create(true).truncate(true);
+    #[cfg(unix)]
+    std::os::unix::fs::OpenOptionsExt::mode(&mut options, 0o600);
+    let mut file = options
+        .open(path)
+        .with_context(|| format!("cannot write {}", path.display()))?;
+    file.write_all(text.as_bytes())
+        .with_context(|| format!("cannot write {}", path.display()))
+}

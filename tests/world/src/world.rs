@@ -1,0 +1,390 @@
+//! The world: who is in it, what happens next, and what is checked after it.
+
+mod agent;
+mod controller;
+mod faults;
+mod oracle;
+mod phases;
+mod requests;
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    fmt,
+    time::Duration,
+};
+
+use controlplane_core::{ConnId, Input, Start, StreamEnd, StreamId, Time};
+
+use self::{agent::AgentHost, controller::ControllerHost};
+use crate::{
+    exchange::{Check, Exchange},
+    link::{Link, Side, Wire},
+    plan::Weather,
+    rng::Rng,
+    tamper::{Tamper, Tamperer},
+};
+
+/// What to simulate.
+#[derive(Clone, Copy, Debug)]
+pub struct Setup {
+    /// Decides everything.
+    pub seed: u64,
+    /// What goes wrong.
+    pub weather: Weather,
+    /// A link that breaks its promises, and how many messages it lets pass before.
+    pub tamper: Option<(Tamper, u64)>,
+}
+
+impl Setup {
+    /// The world of a seed.
+    #[must_use]
+    pub const fn of(seed: u64) -> Self {
+        Self {
+            seed,
+            weather: Weather::of(seed),
+            tamper: None,
+        }
+    }
+}
+
+/// What a simulation was like.
+#[derive(Clone, Debug, Default, Eq, PartialEq)]
+pub struct Report {
+    /// Of all that the machines said, and when.
+    pub hash: u64,
+    /// Rows of [`controlplane_core::TRANSITIONS`] that were taken.
+    pub transitions: BTreeSet<usize>,
+    /// How often which kind of thing happened.
+    pub counts: BTreeMap<&'static str, u64>,
+    /// The tamperer found something to tamper with.
+    pub tampered: bool,
+}
+
+/// A rule that did not hold.
+#[derive(Clone, Debug)]
+pub struct Violation {
+    /// Of the world.
+    pub seed: u64,
+    /// Virtual time.
+    pub at: Time,
+    /// Which rule.
+    pub text: String,
+    /// The tamperer had been at work.
+    pub tampered: bool,
+}
+
+impl fmt::Display for Violation {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { seed, text, .. } = self;
+        let at = self.at.as_duration();
+        write!(f, "at {at:?}: {text} (again with WORLD_SEED={seed})")
+    }
+}
+
+/// Something that is going to happen.
+#[derive(Debug)]
+enum Event {
+    /// A message, or several, may have arrived.
+    Arrive(u64, Side),
+    /// The client of a request gives up.
+    Cancel(u64),
+    /// The client of a request takes a delivery.
+    ClientReads(u64),
+    /// The client of a request goes on with its body.
+    ClientSends(u64),
+    /// A dial comes to its end.
+    Dialed(u64, ConnId),
+    /// Something goes wrong.
+    Fault,
+    /// Somebody wants something of the cluster.
+    Request,
+    /// A host comes (back) to life.
+    Start(Side),
+    /// A side hears that its connection is gone.
+    Told(u64, Side),
+    /// The Kubernetes API goes on with its answer.
+    UpstreamAnswers(u64),
+    /// The Kubernetes API takes a delivery.
+    UpstreamReads(u64),
+}
+
+/// So many actions in a row are no work but a loop.
+const BUDGET: usize = 20_000;
+/// So many events in one simulation likewise.
+const MAX_EVENTS: usize = 2_000_000;
+/// The origin of virtual time, since the UNIX epoch.
+const UNIX: Duration = Duration::from_secs(1_795_412_045);
+
+#[derive(Debug)]
+struct World {
+    rng: Rng,
+    now: Time,
+    weather: Weather,
+    /// The agent does not stream, as the first agents did not.
+    foreign: bool,
+    /// Nothing goes wrong any more.
+    calm: bool,
+    queue: BTreeMap<(Time, u64), Event>,
+    scheduled: u64,
+    links: BTreeMap<u64, Link>,
+    next_link: u64,
+    agent: AgentHost,
+    controller: ControllerHost,
+    exchanges: BTreeMap<u64, Exchange>,
+    /// Names on the wire.
+    names: BTreeMap<u64, String>,
+    /// Streams at the agent that nobody in this world asked for; ended at once.
+    aliens: Vec<StreamId>,
+    next_request: u64,
+    /// A refused dial came with permission to stay away until then.
+    excused_until: Time,
+    tamperer: Option<Tamperer>,
+    report: Report,
+}
+
+/// Simulates one world to its end.
+///
+/// # Errors
+///
+/// The first rule that did not hold.
+pub fn run(setup: Setup) -> Result<Report, Violation> {
+    let mut world = World::new(setup);
+    let outcome = world.live();
+    let tampered = world.tamperer.as_ref().is_some_and(|t| t.done);
+    world.report.tampered = tampered;
+    match outcome {
+        Ok(()) => Ok(world.report),
+        Err(text) => Err(Violation {
+            seed: setup.seed,
+            at: world.now,
+            text,
+            tampered,
+        }),
+    }
+}
+
+impl World {
+    fn new(setup: Setup) -> Self {
+        let mut rng = Rng::new(setup.seed);
+        let roomy = setup.weather != Weather::Storm;
+        let agent = AgentHost::new(&mut rng, roomy);
+        let controller = ControllerHost::new(&mut rng, roomy);
+        Self {
+            foreign: rng.chance(200),
+            rng,
+            now: Time::ZERO,
+            weather: setup.weather,
+            calm: false,
+            queue: BTreeMap::new(),
+            scheduled: 0,
+            links: BTreeMap::new(),
+            next_link: 0,
+            agent,
+            controller,
+            exchanges: BTreeMap::new(),
+            names: BTreeMap::new(),
+            aliens: Vec::new(),
+            next_request: 0,
+            excused_until: Time::ZERO,
+            tamperer: setup
+                .tamper
+                .map(|(tamper, skip)| Tamperer::new(tamper, skip)),
+            report: Report::default(),
+        }
+    }
+
+    fn count(&mut self, what: &'static str) {
+        *self.report.counts.entry(what).or_default() += 1;
+    }
+
+    /// Adds something that a machine said to the hash of the trace.
+    fn trace(&mut self, words: &[u64], text: &[u8]) {
+        let mut hash = self.report.hash;
+        let mut add =
+            |word: u64| hash = (hash.rotate_left(5) ^ word).wrapping_mul(0x51_7C_C1_B7_27_22_0A_95);
+        words.iter().for_each(|word| add(*word));
+        add(text.len() as u64);
+        for chunk in text.chunks(8) {
+            let mut word = [0; 8];
+            word[..chunk.len()].copy_from_slice(chunk);
+            add(u64::from_le_bytes(word));
+        }
+        self.report.hash = hash;
+    }
+
+    // ------------------------------------------------------------ time
+
+    fn after(&mut self, delay: Duration, event: Event) {
+        self.at(self.now + delay, event);
+    }
+
+    fn at(&mut self, at: Time, event: Event) {
+        self.scheduled += 1;
+        self.queue.insert((at.max(self.now), self.scheduled), event);
+    }
+
+    fn start(&mut self) -> Start {
+        let nonce = (u128::from(self.rng.next()) << 64) | u128::from(self.rng.next());
+        Start {
+            now: self.now,
+            unix: UNIX + self.now.as_duration(),
+            nonce: nonce.to_be_bytes(),
+        }
+    }
+
+    /// Lives on until `end`, or until `enough`.
+    fn until(&mut self, end: Time, enough: impl Fn(&Self) -> bool) -> Check {
+        self.settle()?;
+        while !enough(self) {
+            if self.scheduled as usize > MAX_EVENTS {
+                return Err("the world does not come to rest".into());
+            }
+            let event = self.queue.first_key_value().map(|((at, _), _)| *at);
+            let agent = self.agent.deadline();
+            let controller = self.controller.deadline();
+            let next = [event, agent, controller].into_iter().flatten().min();
+            let Some(next) = next.filter(|at| *at <= end) else {
+                self.now = end;
+                return Ok(());
+            };
+            self.now = self.now.max(next);
+            if agent.is_some_and(|at| at <= self.now) {
+                self.tell_agent(Input::Tick)?;
+            }
+            if controller.is_some_and(|at| at <= self.now) {
+                self.tell_controller(Input::Tick)?;
+            }
+            self.settle()?;
+            if event.is_some_and(|at| at <= self.now)
+                && let Some((_, event)) = self.queue.pop_first()
+            {
+                self.happen(event)?;
+                self.settle()?;
+            }
+        }
+        Ok(())
+    }
+
+    fn happen(&mut self, event: Event) -> Check {
+        match event {
+            Event::Arrive(link, side) => self.arrive(link, side),
+            Event::Cancel(n) => self.client_cancels(n),
+            Event::ClientReads(n) => self.client_reads(n),
+            Event::ClientSends(n) => self.client_sends(n),
+            Event::Dialed(generation, conn) => self.dialed(generation, conn),
+            Event::Fault => self.fault(),
+            Event::Request => self.request_event(),
+            Event::Start(side) => self.start_host(side),
+            Event::Told(link, side) => self.told(link, side),
+            Event::UpstreamAnswers(n) => self.upstream_answers(n),
+            Event::UpstreamReads(n) => self.upstream_reads(n),
+        }
+    }
+
+    /// Does what the machines say until they have no more to say, then looks at everything.
+    fn settle(&mut self) -> Check {
+        for _ in 0..BUDGET {
+            let agent = self.poll_agent()?;
+            let controller = self.poll_controller()?;
+            if agent || controller {
+                continue;
+            }
+            let Some(alien) = self.aliens.pop() else {
+                return self.look();
+            };
+            self.upstream_ends(alien, StreamEnd::Broken("nobody asked".into()))?;
+        }
+        Err("the machines do not come to rest".into())
+    }
+
+    // ------------------------------------------------------------ the link
+
+    /// Puts a message of `from` under way.
+    fn transmit(&mut self, link: u64, from: Side, wire: Wire) {
+        let wires = match &mut self.tamperer {
+            Some(tamperer) => tamperer.pass(wire),
+            None => [wire].into(),
+        };
+        let to = from.other();
+        for wire in wires {
+            if let Some(l) = self.links.get_mut(&link) {
+                let at = l.send(self.now, to, wire);
+                self.at(at, Event::Arrive(link, to));
+            }
+        }
+    }
+
+    fn arrive(&mut self, id: u64, to: Side) -> Check {
+        loop {
+            let Some(link) = self.links.get_mut(&id) else {
+                return Ok(());
+            };
+            let wire = match link.arrive(self.now, to) {
+                Ok(wire) => wire,
+                Err(None) => return Ok(()),
+                Err(Some(at)) => {
+                    self.at(at, Event::Arrive(id, to));
+                    return Ok(());
+                }
+            };
+            if let Some(conn) = link.conn(to.other()) {
+                self.tell(to.other(), Input::Wrote(conn))?;
+            }
+            let receiver = self.links.get(&id).and_then(|link| link.conn(to));
+            if let Some(conn) = receiver {
+                self.deliver(id, to, conn, wire)?;
+            }
+            self.settle()?;
+        }
+    }
+
+    fn told(&mut self, id: u64, side: Side) -> Check {
+        let Some(link) = self.links.get_mut(&id) else {
+            return Ok(());
+        };
+        let Some(conn) = link.conn(side) else {
+            return Ok(());
+        };
+        // The beginning of a message may have come through.
+        let busy = link.is_busy(side);
+        self.hang_up(id, side);
+        if busy {
+            self.tell(side, Input::Alive(conn))?;
+        }
+        let down = controlplane_core::Down::Lost("cut".into());
+        self.tell(side, Input::Disconnected(conn, down))
+    }
+
+    /// `side` has the socket no longer.
+    fn hang_up(&mut self, id: u64, side: Side) {
+        let Some(link) = self.links.get_mut(&id) else {
+            return;
+        };
+        let conn = link.conn(side);
+        link.set_conn(side, None);
+        if Side::BOTH.iter().all(|side| link.conn(*side).is_none()) {
+            self.links.remove(&id);
+        }
+        match (side, conn) {
+            (Side::Agent, Some(_)) => self.agent.link = None,
+            (Side::Controller, Some(conn)) => {
+                self.controller.conns.remove(&conn);
+            }
+            (_, None) => {}
+        }
+    }
+
+    fn tell(&mut self, side: Side, input: Input<'_>) -> Check {
+        match side {
+            Side::Agent => self.tell_agent(input),
+            Side::Controller => self.tell_controller(input),
+        }
+    }
+
+    fn start_host(&mut self, side: Side) -> Check {
+        match side {
+            Side::Agent => self.start_agent(),
+            Side::Controller => self.start_controller(),
+        }
+    }
+}

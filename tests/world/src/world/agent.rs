@@ -1,0 +1,440 @@
+//! The agent's adapter in this world, and its dials.
+
+use std::{collections::BTreeMap, time::Duration};
+
+use controlplane_core::{
+    Action, Agent, AgentConfig, At, Cause, CloseCode, ConnId, Down, Frame, Input, Kind, Limits,
+    Machine as _, OutFrame, Phase, Reason, Socket, Start, StreamEnd, StreamId, TRANSITIONS, Target,
+    Time,
+};
+
+use super::{Event, World};
+use crate::{
+    exchange::Check,
+    link::{Link, Side, Wire},
+    plan::{self, Weather},
+    rng::Rng,
+};
+
+/// The agent and what its adapter keeps.
+#[derive(Debug)]
+pub(super) struct AgentHost {
+    pub(super) machine: Agent,
+    config: AgentConfig,
+    /// The machine is the so-manieth.
+    generation: u64,
+    /// It runs.
+    pub(super) up: bool,
+    /// It was told to stop.
+    pub(super) stopping: bool,
+    dialing: Option<ConnId>,
+    pub(super) link: Option<u64>,
+    last_conn: Option<ConnId>,
+    /// When it may dial again at the earliest.
+    next_dial: Time,
+    /// It said goodbye before it stopped.
+    goodbye: bool,
+    /// It stopped out of `Draining`.
+    drained: bool,
+    /// Requests by stream; `None` for those that nobody in this world asked for.
+    pub(super) streams: BTreeMap<StreamId, Option<u64>>,
+    last_stream: Option<StreamId>,
+}
+
+impl AgentHost {
+    pub(super) fn new(rng: &mut Rng, roomy: bool) -> Self {
+        let config = plan::agent(rng, roomy);
+        let start = Start {
+            now: Time::ZERO,
+            unix: super::UNIX,
+            nonce: u128::from(rng.next()).to_le_bytes(),
+        };
+        Self {
+            machine: machine(&config, start),
+            config,
+            generation: 0,
+            up: true,
+            stopping: false,
+            dialing: None,
+            link: None,
+            last_conn: None,
+            next_dial: Time::ZERO,
+            goodbye: false,
+            drained: false,
+            streams: BTreeMap::new(),
+            last_stream: None,
+        }
+    }
+
+    pub(super) const fn limits(&self) -> Limits {
+        self.config.limits
+    }
+
+    pub(super) fn deadline(&self) -> Option<Time> {
+        self.machine.deadline().filter(|_| self.up)
+    }
+
+    pub(super) fn is_ready(&self) -> bool {
+        self.up && matches!(self.machine.phase(), Phase::Ready(_))
+    }
+}
+
+fn machine(config: &AgentConfig, start: Start) -> Agent {
+    match Agent::new(config.clone(), start) {
+        Ok(agent) => agent,
+        Err(error) => panic!("{error}"),
+    }
+}
+
+impl World {
+    pub(super) fn start_agent(&mut self) -> Check {
+        if self.agent.up {
+            return Ok(());
+        }
+        self.count("agent started");
+        let start = self.start();
+        let host = &mut self.agent;
+        host.machine = machine(&host.config, start);
+        host.generation += 1;
+        (host.up, host.stopping) = (true, false);
+        (host.goodbye, host.drained) = (false, false);
+        (host.dialing, host.link) = (None, None);
+        (host.last_conn, host.last_stream) = (None, None);
+        host.next_dial = self.now;
+        host.streams.clear();
+        Ok(())
+    }
+
+    /// The agent's process is gone, with all it knew.
+    pub(super) fn crash_agent(&mut self) {
+        self.agent.up = false;
+        let streams = std::mem::take(&mut self.agent.streams);
+        for n in streams.into_values().flatten() {
+            if let Some(exchange) = self.exchanges.get_mut(&n) {
+                exchange.upstream_gone();
+            }
+        }
+        if let Some(link) = self.agent.link {
+            self.abandon(link, Side::Agent);
+        }
+    }
+
+    pub(super) fn tell_agent(&mut self, input: Input<'_>) -> Check {
+        if !self.agent.up {
+            return Ok(());
+        }
+        let before = self.agent.machine.phase().at();
+        self.agent.machine.handle(self.now, input);
+        if self.agent.deadline().is_some_and(|at| at <= self.now) {
+            return Err("the agent: a timer that is due survived".into());
+        }
+        self.observe(before)
+    }
+
+    /// Notes the transitions of one call.
+    fn observe(&mut self, before: At) -> Check {
+        let after = self.agent.machine.phase().at();
+        if before == after {
+            return Ok(());
+        }
+        let row = |from: At, to: At| {
+            TRANSITIONS
+                .iter()
+                .position(|(f, _, t)| (*f, *t) == (from, to))
+        };
+        let rows = match (before, after) {
+            // Two rows, told from each other by the goodbye: see `agent_stopped`.
+            (At::Draining, At::Stopped) => {
+                self.agent.drained = true;
+                return Ok(());
+            }
+            // There was nothing to drain.
+            (At::Registering | At::Ready, At::Stopped) => {
+                self.agent.drained = true;
+                row(before, At::Draining)
+            }
+            _ => row(before, after),
+        };
+        let Some(row) = rows else {
+            return Err(format!("the agent went from {before:?} to {after:?}"));
+        };
+        self.report.transitions.insert(row);
+        Ok(())
+    }
+
+    pub(super) fn poll_agent(&mut self) -> Result<bool, String> {
+        if !self.agent.up {
+            return Ok(false);
+        }
+        let ready = self.agent.link.and_then(|id| {
+            let link = self.links.get(&id)?;
+            link.conn(Side::Agent)
+                .filter(|_| link.has_room(Side::Controller))
+        });
+        let socket = ready.map_or(Socket::Blocked, Socket::Ready);
+        let before = self.agent.machine.phase().at();
+        let action = self.agent.machine.poll(socket);
+        self.observe(before)?;
+        match action {
+            Some(action) => self.agent_says(action, socket).map(|()| true),
+            None => Ok(false),
+        }
+    }
+
+    fn agent_says(&mut self, action: Action, socket: Socket) -> Check {
+        let now = self.now.as_duration().as_nanos() as u64;
+        match action {
+            Action::Close(conn, code, text) => {
+                self.trace(&[now, 1, conn.0], text.as_bytes());
+                self.agent.goodbye |= text == "the agent is shutting down";
+                self.agent_closes(conn, code)
+            }
+            Action::Connect(conn) => {
+                self.trace(&[now, 2, conn.0], b"");
+                self.agent_dials(conn)
+            }
+            Action::Deliver(id, kind, data) => {
+                self.trace(&[now, 3, id.0], &data);
+                if kind != Kind::Bytes {
+                    return Err("the agent delivered a message as part of a body".into());
+                }
+                self.upstream_data(id, &data)
+            }
+            Action::Finish(id) => {
+                self.trace(&[now, 4, id.0], b"");
+                self.upstream_finish(id)
+            }
+            Action::Notice(notice) => {
+                self.trace(&[now, 5], format!("{notice:?}").as_bytes());
+                Ok(())
+            }
+            Action::Open(id, Target::Http { head, .. }) => {
+                self.trace(&[now, 6, id.0], head.path.as_bytes());
+                if self.agent.last_stream.is_some_and(|last| id <= last) {
+                    return Err("the agent used a stream's id again".into());
+                }
+                self.agent.last_stream = Some(id);
+                self.upstream_open(id, &head)
+            }
+            Action::ReconnectAfter { delay, reason, .. } => {
+                self.trace(&[now, 7], format!("{delay:?} {reason:?}").as_bytes());
+                self.agent.next_dial = self.now + delay;
+                let granted =
+                    matches!(reason, Reason::Refused(_)) && delay > Duration::from_secs(60);
+                if granted {
+                    self.excused_until = self.excused_until.max(self.now + delay);
+                }
+                if delay < Duration::from_millis(250) {
+                    return Err(format!("the agent comes back after {delay:?} already"));
+                }
+                Ok(())
+            }
+            Action::Registered(registration) => {
+                self.trace(&[now, 8], registration.cluster_id.as_bytes());
+                self.count("registered");
+                Ok(())
+            }
+            Action::Reset(id) => {
+                self.trace(&[now, 9, id.0], b"");
+                self.upstream_reset(id)
+            }
+            Action::Send(conn, frame) => self.agent_sends(conn, frame, socket),
+            Action::Stopped => {
+                self.trace(&[now, 10], b"");
+                self.agent_stopped()
+            }
+            Action::Writable(id) => {
+                self.trace(&[now, 11, id.0], b"");
+                self.upstream_writable(id)
+            }
+            other => Err(format!(
+                "the agent said what only controllers say: {other:?}"
+            )),
+        }
+    }
+
+    fn agent_stopped(&mut self) -> Check {
+        if !self.agent.stopping {
+            return Err("the agent stopped without being told to".into());
+        }
+        let cause = if self.agent.goodbye {
+            Cause::Drained
+        } else {
+            Cause::Lost
+        };
+        let row = |(from, by, _): &(At, Cause, At)| *from == At::Draining && *by == cause;
+        if self.agent.drained {
+            let row = TRANSITIONS.iter().position(row);
+            self.report.transitions.extend(row);
+        }
+        if !self.agent.streams.is_empty() {
+            return Err("the agent stopped, a stream goes on".into());
+        }
+        self.agent.up = false;
+        if !self.calm {
+            let delay = self.rng.millis(100, 30_000);
+            self.after(delay, Event::Start(Side::Agent));
+        }
+        Ok(())
+    }
+
+    // ------------------------------------------------------------ connections
+
+    fn agent_dials(&mut self, conn: ConnId) -> Check {
+        self.count("dials");
+        let host = &mut self.agent;
+        if host.link.is_some() || host.dialing.is_some() {
+            return Err("the agent has two connections at once".into());
+        }
+        if host.last_conn.is_some_and(|last| conn <= last) {
+            return Err("the agent used a connection's id again".into());
+        }
+        if self.now < host.next_dial {
+            return Err("the agent dials earlier than it said".into());
+        }
+        host.last_conn = Some(conn);
+        host.dialing = Some(conn);
+        let generation = host.generation;
+        let hangs = self.rng.chance(40) && self.weather == Weather::Storm && !self.calm;
+        if !hangs {
+            let delay = self.rng.millis(1, 1500);
+            self.after(delay, Event::Dialed(generation, conn));
+        }
+        Ok(())
+    }
+
+    pub(super) fn dialed(&mut self, generation: u64, conn: ConnId) -> Check {
+        if self.agent.generation != generation || self.agent.dialing != Some(conn) {
+            return Ok(());
+        }
+        self.agent.dialing = None;
+        let rough = self.weather == Weather::Storm && !self.calm;
+        let refused = |status, retry_after| Down::Refused {
+            status,
+            retry_after,
+        };
+        let admitted = self.controller.machine.admit(self.now);
+        let down = if !self.controller.up || self.controller.stopping {
+            Some(Down::Lost("connection refused".into()))
+        } else if let Err(left) = admitted {
+            self.count("not admitted");
+            Some(refused(409, Some(left)))
+        } else if !rough {
+            None
+        } else {
+            match self.rng.below(20) {
+                0 | 1 => Some(Down::Lost("no route".into())),
+                2 => Some(refused(401, None)),
+                3 => Some(refused(503, Some(self.rng.millis(0, 90_000)))),
+                4 => Some(refused(429, Some(Duration::MAX))),
+                _ => None,
+            }
+        };
+        if let Some(down) = down {
+            return self.tell_agent(Input::Disconnected(conn, down));
+        }
+        let latency = self.rng.millis(1, 200);
+        let per_byte = Duration::from_nanos(self.rng.within(10, 3000));
+        let window = self.rng.len(4000, 64_000);
+        let id = self.next_link;
+        self.next_link += 1;
+        let link = Link::new(conn, latency, per_byte, window);
+        self.links.insert(id, link);
+        self.agent.link = Some(id);
+        self.accept(id)?;
+        self.tell_agent(Input::Connected(conn))
+    }
+
+    fn agent_closes(&mut self, conn: ConnId, code: CloseCode) -> Check {
+        self.count("closed by the agent");
+        if self.agent.dialing.take_if(|dial| *dial == conn).is_some() {
+            return Ok(());
+        }
+        let link = self.agent.link.filter(|id| {
+            let link = self.links.get(id);
+            link.is_some_and(|link| link.conn(Side::Agent) == Some(conn))
+        });
+        let Some(link) = link else {
+            return Err("the agent closes a connection that it has not".into());
+        };
+        self.transmit(link, Side::Agent, Wire::Close(code as u16));
+        self.hang_up(link, Side::Agent);
+        Ok(())
+    }
+
+    fn agent_sends(&mut self, conn: ConnId, frame: OutFrame, socket: Socket) -> Check {
+        if socket != Socket::Ready(conn) {
+            return Err("the agent sends on a socket that is not ready".into());
+        }
+        let Some(link) = self.agent.link else {
+            return Err("the agent sends without a connection".into());
+        };
+        let wire = self.wire(frame)?;
+        let wire = match wire {
+            Wire::Text(text) if self.foreign && text.starts_with("{\"type\":\"register\"") => {
+                Wire::Text(text.replace("streaming\":true", "streaming\":false"))
+            }
+            wire => wire,
+        };
+        self.transmit(link, Side::Agent, wire);
+        Ok(())
+    }
+
+    /// A message as it travels.
+    pub(super) fn wire(&mut self, frame: OutFrame) -> Result<Wire, String> {
+        let now = self.now.as_duration().as_nanos() as u64;
+        match frame {
+            OutFrame::Ping => {
+                self.trace(&[now, 20], b"");
+                Ok(Wire::Ping)
+            }
+            OutFrame::Text(text) => {
+                self.trace(&[now, 21], text.as_bytes());
+                let limit = self
+                    .agent
+                    .limits()
+                    .frame
+                    .min(self.controller.limits().frame);
+                if text.len() > limit {
+                    return Err(format!("a message of {} bytes", text.len()));
+                }
+                Ok(Wire::Text(text))
+            }
+            other => Err(format!("an unexpected message: {other:?}")),
+        }
+    }
+
+    /// Hands a message to the machine that it is for.
+    pub(super) fn deliver(&mut self, link: u64, to: Side, conn: ConnId, wire: Wire) -> Check {
+        if self.rng.chance(30) {
+            self.tell(to, Input::Alive(conn))?;
+        }
+        match wire {
+            Wire::Binary(data) => self.tell(to, Input::Frame(conn, Frame::Binary(&data))),
+            Wire::Close(code) => {
+                self.hang_up(link, to);
+                let reason = String::new();
+                self.tell(to, Input::Disconnected(conn, Down::Closed { code, reason }))
+            }
+            Wire::Ping => {
+                self.transmit(link, to, Wire::Pong);
+                self.tell(to, Input::Alive(conn))
+            }
+            Wire::Pong => self.tell(to, Input::Alive(conn)),
+            Wire::Text(text) if self.rng.chance(20) => {
+                self.tell(to, Input::Frame(conn, Frame::Binary(text.as_bytes())))
+            }
+            Wire::Text(text) => self.tell(to, Input::Frame(conn, Frame::Text(&text))),
+        }
+    }
+
+    /// The Kubernetes API ends its part of a stream.
+    pub(super) fn upstream_ends(&mut self, id: StreamId, end: StreamEnd) -> Check {
+        if let Some(Some(n)) = self.agent.streams.remove(&id)
+            && let Some(exchange) = self.exchanges.get_mut(&n)
+        {
+            exchange.upstream_gone();
+        }
+        self.tell_agent(Input::Ended(id, end))
+    }
+}

@@ -1,0 +1,278 @@
+//! The controller's adapter in this world.
+
+use std::collections::BTreeMap;
+
+use controlplane_core::{
+    Action, CloseCode, ConnId, Controller, ControllerConfig, Failure, Input, Kind, Limits,
+    Machine as _, OutFrame, Socket, Start, StreamId, Time,
+};
+
+use super::{Event, World};
+use crate::{
+    exchange::{Check, Outcome},
+    link::{Side, Wire},
+    plan::{self, Weather},
+    rng::Rng,
+    tamper::field,
+};
+
+/// The controller and what its adapter keeps.
+#[derive(Debug)]
+pub(super) struct ControllerHost {
+    pub(super) machine: Controller,
+    config: ControllerConfig,
+    /// It runs.
+    pub(super) up: bool,
+    /// It was told to stop.
+    pub(super) stopping: bool,
+    /// The link of each connection.
+    pub(super) conns: BTreeMap<ConnId, u64>,
+    /// Never used twice, not even by another machine.
+    next_conn: u64,
+    /// The requests by stream.
+    pub(super) streams: BTreeMap<StreamId, u64>,
+    pub(super) last_stream: Option<StreamId>,
+    /// Requests that failed for a lost connection whose loss was not told yet.
+    orphans: usize,
+}
+
+impl ControllerHost {
+    pub(super) fn new(rng: &mut Rng, roomy: bool) -> Self {
+        let config = plan::controller(rng, roomy);
+        let start = Start {
+            now: Time::ZERO,
+            unix: super::UNIX,
+            nonce: u128::from(rng.next()).to_le_bytes(),
+        };
+        Self {
+            machine: machine(&config, start),
+            config,
+            up: true,
+            stopping: false,
+            conns: BTreeMap::new(),
+            next_conn: 0,
+            streams: BTreeMap::new(),
+            last_stream: None,
+            orphans: 0,
+        }
+    }
+
+    pub(super) const fn limits(&self) -> Limits {
+        self.config.limits
+    }
+
+    pub(super) fn deadline(&self) -> Option<Time> {
+        self.machine.deadline().filter(|_| self.up)
+    }
+}
+
+fn machine(config: &ControllerConfig, start: Start) -> Controller {
+    match Controller::new(config.clone(), start) {
+        Ok(controller) => controller,
+        Err(error) => panic!("{error}"),
+    }
+}
+
+impl World {
+    pub(super) fn start_controller(&mut self) -> Check {
+        if self.controller.up {
+            return Ok(());
+        }
+        self.count("controller started");
+        let start = self.start();
+        let host = &mut self.controller;
+        host.machine = machine(&host.config, start);
+        (host.up, host.stopping) = (true, false);
+        host.last_stream = None;
+        Ok(())
+    }
+
+    /// The controller's process is gone, with all it knew.
+    pub(super) fn crash_controller(&mut self) {
+        self.controller.up = false;
+        let streams = std::mem::take(&mut self.controller.streams);
+        for n in streams.into_values() {
+            if let Some(exchange) = self.exchanges.get_mut(&n) {
+                exchange.client_over(Outcome::HostGone);
+            }
+        }
+        let links: Vec<u64> = self.controller.conns.values().copied().collect();
+        for link in links {
+            self.abandon(link, Side::Controller);
+        }
+    }
+
+    pub(super) fn tell_controller(&mut self, input: Input<'_>) -> Check {
+        if !self.controller.up {
+            return Ok(());
+        }
+        self.controller.machine.handle(self.now, input);
+        if self.controller.deadline().is_some_and(|at| at <= self.now) {
+            return Err("the controller: a timer that is due survived".into());
+        }
+        Ok(())
+    }
+
+    /// The agent's connection arrives.
+    pub(super) fn accept(&mut self, link: u64) -> Check {
+        let conn = ConnId(self.controller.next_conn);
+        self.controller.next_conn += 1;
+        if let Some(link) = self.links.get_mut(&link) {
+            link.set_conn(Side::Controller, Some(conn));
+        }
+        self.controller.conns.insert(conn, link);
+        self.tell_controller(Input::Accepted(conn))
+    }
+
+    pub(super) fn poll_controller(&mut self) -> Result<bool, String> {
+        if !self.controller.up {
+            return Ok(false);
+        }
+        let ready = self.controller.conns.iter().filter_map(|(conn, link)| {
+            let room = self.links.get(link)?.has_room(Side::Agent);
+            room.then_some(Socket::Ready(*conn))
+        });
+        let sockets: Vec<Socket> = [Socket::Blocked].into_iter().chain(ready).collect();
+        for socket in sockets {
+            if !self.controller.up {
+                break;
+            }
+            if let Some(action) = self.controller.machine.poll(socket) {
+                return self.controller_says(action, socket).map(|()| true);
+            }
+        }
+        if self.controller.orphans > 0 {
+            return Err("requests failed as disconnected, and the agent was not lost".into());
+        }
+        Ok(false)
+    }
+
+    fn controller_says(&mut self, action: Action, socket: Socket) -> Check {
+        let now = self.now.as_duration().as_nanos() as u64;
+        match action {
+            Action::Close(conn, code, text) => {
+                self.trace(&[now, 31, conn.0], text.as_bytes());
+                self.controller_closes(conn, code)
+            }
+            Action::Deliver(id, kind, data) => {
+                self.trace(&[now, 32, id.0], &data);
+                if kind != Kind::Bytes {
+                    return Err("the controller delivered a message as part of a body".into());
+                }
+                self.client_data(id, &data)
+            }
+            Action::Failed(id, failure) => {
+                self.trace(&[now, 33, id.0], format!("{failure:?}").as_bytes());
+                if failure == Failure::Disconnected {
+                    self.controller.orphans += 1;
+                }
+                self.client_failed(id, failure)
+            }
+            Action::Finish(id) => {
+                self.trace(&[now, 34, id.0], b"");
+                self.client_finish(id)
+            }
+            Action::Head(id, head) => {
+                self.trace(&[now, 35, id.0], format!("{head:?}").as_bytes());
+                self.client_head(id, head)
+            }
+            Action::Joined(conn, joined) => {
+                self.trace(&[now, 36, conn.0], joined.info.agent_id.as_bytes());
+                self.count("joined");
+                if self.controller.conns.contains_key(&conn) {
+                    Ok(())
+                } else {
+                    Err("an agent joined on a connection that is gone".into())
+                }
+            }
+            Action::Left(reason) => {
+                self.trace(&[now, 37], format!("{reason:?}").as_bytes());
+                self.count("left");
+                self.controller.orphans = 0;
+                let fair = self.weather != Weather::Storm;
+                if fair && !self.agent.stopping && !self.controller.stopping {
+                    return Err(format!("a sound link ended: {reason}"));
+                }
+                Ok(())
+            }
+            Action::Notice(notice) => {
+                self.trace(&[now, 38], format!("{notice:?}").as_bytes());
+                Ok(())
+            }
+            Action::Send(conn, frame) => self.controller_sends(conn, frame, socket),
+            Action::Stopped => {
+                self.trace(&[now, 39], b"");
+                self.controller_stopped()
+            }
+            Action::Writable(id) => {
+                self.trace(&[now, 40, id.0], b"");
+                self.client_writable(id)
+            }
+            other => Err(format!(
+                "the controller said what only agents say: {other:?}"
+            )),
+        }
+    }
+
+    fn controller_closes(&mut self, conn: ConnId, code: CloseCode) -> Check {
+        self.count("closed by the controller");
+        let Some(link) = self.controller.conns.get(&conn).copied() else {
+            return Err("the controller closes a connection that it has not".into());
+        };
+        if code == CloseCode::Superseded {
+            self.count("superseded");
+        }
+        self.transmit(link, Side::Controller, Wire::Close(code as u16));
+        self.hang_up(link, Side::Controller);
+        Ok(())
+    }
+
+    fn controller_sends(&mut self, conn: ConnId, frame: OutFrame, socket: Socket) -> Check {
+        if socket != Socket::Ready(conn) {
+            return Err("the controller sends on a socket that is not ready".into());
+        }
+        let Some(link) = self.controller.conns.get(&conn).copied() else {
+            return Err("the controller sends without a connection".into());
+        };
+        let wire = self.wire(frame)?;
+        if let Wire::Text(text) = &wire
+            && text.starts_with("{\"type\":\"proxy_request\",")
+        {
+            self.learn_name(text)?;
+        }
+        self.transmit(link, Side::Controller, wire);
+        Ok(())
+    }
+
+    /// Keeps the name of a request, for those who want to lie about it.
+    fn learn_name(&mut self, text: &str) -> Check {
+        let name = field(text, "request_id").unwrap_or_default();
+        let n = field(text, "path").and_then(|path| path.strip_prefix("/api/r")?.parse().ok());
+        let Some(n) = n else {
+            return Err("the controller asks what it was not asked".into());
+        };
+        if self.names.values().any(|known| known == name) {
+            return Err(format!("the name {name} was used again"));
+        }
+        self.names.insert(n, name.into());
+        Ok(())
+    }
+
+    fn controller_stopped(&mut self) -> Check {
+        if !self.controller.stopping {
+            return Err("the controller stopped without being told to".into());
+        }
+        if !self.controller.streams.is_empty() {
+            return Err("the controller stopped, a request goes on".into());
+        }
+        if !self.controller.conns.is_empty() {
+            return Err("the controller stopped, a connection goes on".into());
+        }
+        self.controller.up = false;
+        if !self.calm {
+            let delay = self.rng.millis(100, 30_000);
+            self.after(delay, Event::Start(Side::Controller));
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,194 @@
+//! From the storm to the end: what must hold once nothing goes wrong any more (design,
+//! invariant 4).
+
+use std::time::Duration;
+
+use controlplane_core::{Input, Machine as _, Time};
+
+use super::{Event, World, oracle::is_empty};
+use crate::{
+    exchange::{Check, Outcome},
+    link::Side,
+    plan::{Plan, Weather},
+};
+
+const STORM: Duration = Duration::from_secs(240);
+
+impl World {
+    pub(super) fn live(&mut self) -> Check {
+        self.after(Duration::from_millis(100), Event::Request);
+        if self.weather != Weather::Fair {
+            self.after(Duration::from_secs(5), Event::Fault);
+        }
+        self.until(Time::ZERO + STORM, |_| false)?;
+        self.calm_down();
+        self.recover()?;
+        self.finish_the_old()?;
+        self.serve_the_new()?;
+        self.stop()
+    }
+
+    /// Nothing goes wrong any more, and nobody is slow.
+    fn calm_down(&mut self) {
+        self.calm = true;
+        for side in Side::BOTH {
+            self.after(Duration::ZERO, Event::Start(side));
+        }
+        let links: Vec<u64> = self.links.keys().copied().collect();
+        for id in links {
+            for side in Side::BOTH {
+                if let Some(link) = self.links.get_mut(&id) {
+                    link.release(side, self.now);
+                }
+                self.after(Duration::ZERO, Event::Arrive(id, side));
+            }
+        }
+        let open: Vec<(u64, bool)> = self
+            .exchanges
+            .values()
+            .map(|e| (e.n, e.tainted && e.is_open()))
+            .collect();
+        for (n, lied_about) in open {
+            if lied_about {
+                // Nobody may ever answer it: an impatient client has to.
+                self.after(Duration::ZERO, Event::Cancel(n));
+            }
+            self.after(Duration::ZERO, Event::UpstreamAnswers(n));
+        }
+    }
+
+    /// The agent is registered again, in time.
+    fn recover(&mut self) -> Check {
+        let start = self.now;
+        loop {
+            // What is being stopped comes back: that is the world's doing.
+            self.until(self.now + Duration::from_secs(1), |_| false)?;
+            for (up, side) in [
+                (self.agent.up, Side::Agent),
+                (self.controller.up, Side::Controller),
+            ] {
+                if !up {
+                    self.after(Duration::ZERO, Event::Start(side));
+                }
+            }
+            let known = self.controller.up && self.controller.machine.joined().is_some();
+            let stopping = self.agent.stopping || self.controller.stopping;
+            let links = self.links.len() == 1;
+            if self.agent.is_ready() && known && !stopping && links {
+                self.count("recovered");
+                return Ok(());
+            }
+            // Found out, waited and dialled: after a stop of either end once more.
+            let found = start + Self::patience() + Duration::from_secs(20);
+            let limit = found.max(self.excused_until) + Duration::from_secs(60 + 10);
+            if self.now > limit {
+                let phase = self.agent.machine.phase();
+                return Err(format!(
+                    "not registered again: the agent is at {phase:?}, the controller knows it: {known}"
+                ));
+            }
+        }
+    }
+
+    /// What was asked before ends, one way or the other.
+    fn finish_the_old(&mut self) -> Check {
+        let end = self.now + Duration::from_secs(150);
+        self.until(end, |world| world.is_quiet())?;
+        if let Some(open) = self.exchanges.values().find(|e| e.is_open()) {
+            return Err(format!("request {} never ended", open.n));
+        }
+        if let Some(served) = self.exchanges.values().find(|e| e.is_served()) {
+            return Err(format!("request {} is worked on for nobody", served.n));
+        }
+        self.empty()
+    }
+
+    fn is_quiet(&self) -> bool {
+        let tables = [self.agent.machine.stats(), self.controller.machine.stats()];
+        tables.iter().all(|stats| stats.streams_open == 0)
+            && self
+                .exchanges
+                .values()
+                .all(|e| !e.is_open() && !e.is_served())
+    }
+
+    fn empty(&self) -> Check {
+        for (who, stats) in [
+            ("agent", self.agent.machine.stats()),
+            ("controller", self.controller.machine.stats()),
+        ] {
+            if !is_empty(&stats) {
+                return Err(format!("the {who}'s tables are not empty: {stats:?}"));
+            }
+        }
+        Ok(())
+    }
+
+    /// As if nothing had been.
+    fn serve_the_new(&mut self) -> Check {
+        let first = self.next_request;
+        for _ in 0..5 {
+            let plan = Plan::new(&mut self.rng, self.next_request, Weather::Fair);
+            let plan = plan.calm(&mut self.rng);
+            self.request(plan)?;
+        }
+        self.until(self.now + Duration::from_secs(60), |world| world.is_quiet())?;
+        for (n, exchange) in self.exchanges.range(first..) {
+            if exchange.outcome != Some(Outcome::Finished) {
+                let outcome = &exchange.outcome;
+                return Err(format!("request {n} in the calm: {outcome:?}"));
+            }
+        }
+        if self.next_request != first + 5 {
+            return Err("requests were not taken in the calm".into());
+        }
+        self.empty()
+    }
+
+    /// Both stop in time, whatever is still open.
+    fn stop(&mut self) -> Check {
+        for _ in 0..2 {
+            let n = self.next_request;
+            let mut plan = Plan::new(&mut self.rng, n, Weather::Fair).calm(&mut self.rng);
+            plan.body = Some(5000);
+            self.request(plan)?;
+            if let Some(exchange) = self.exchanges.get_mut(&n) {
+                // Its client never sends: nothing ends it but the shutdown.
+                exchange.client_blocked = true;
+            }
+        }
+        self.until(self.now + Duration::from_secs(5), |_| false)?;
+        let grace = Duration::from_secs(5);
+        let end = Duration::from_secs(5 + 2);
+        if self.rng.chance(500) {
+            self.agent.stopping = true;
+            self.tell_agent(Input::Shutdown(grace))?;
+            self.until(self.now + end, |_| false)?;
+        }
+        self.controller.stopping = true;
+        self.tell_controller(Input::Shutdown(grace))?;
+        self.until(self.now + end, |_| false)?;
+        self.agent.stopping = true;
+        self.tell_agent(Input::Shutdown(grace))?;
+        self.until(self.now + end, |_| false)?;
+        if self.agent.up || self.controller.up {
+            let left = (self.agent.machine.phase(), self.controller.machine.stats());
+            return Err(format!("a shutdown took too long: {left:?}"));
+        }
+        let deadlines = (
+            self.agent.machine.deadline(),
+            self.controller.machine.deadline(),
+        );
+        if deadlines != (None, None) {
+            return Err("a machine that has stopped wants to be woken".into());
+        }
+        if let Some(open) = self
+            .exchanges
+            .values()
+            .find(|e| e.is_open() || e.is_served())
+        {
+            return Err(format!("request {} outlived the machines", open.n));
+        }
+        self.empty()
+    }
+}
