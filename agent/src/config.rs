@@ -37,9 +37,9 @@ pub struct Config {
     pub cloud_provider: String,
     /// Labels, next to those that the agent adds.
     pub labels: BTreeMap<String, String>,
-    /// Where to answer health checks and metrics; [`crate::run`] only.
+    /// Where to answer health checks and metrics; [`crate::run()`] only.
     pub health_listen: Option<SocketAddr>,
-    /// How long open requests may take to end at a shutdown; [`crate::run`] only.
+    /// How long open requests may take to end at a shutdown; [`crate::run()`] only.
     pub drain_timeout: Duration,
     /// Periods and patience of the link.
     pub periods: Periods,

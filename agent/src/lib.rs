@@ -1,7 +1,7 @@
 //! The agent program as a library, generic over the async runtime: command line, credentials,
 //! agent id, kubeconfig, logs, health and signals around [`controlplane_driver::Agent`].
 //!
-//! [`main`] is the whole program; [`start`] is the part that a program of another shape, or a
+//! [`main()`] is the whole program; [`start()`] is the part that a program of another shape, or a
 //! test, embeds:
 //!
 //! ```no_run

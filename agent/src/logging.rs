@@ -29,12 +29,14 @@ pub struct Options {
 /// How much is logged.
 #[derive(Clone, Copy, Debug, Default, Eq, PartialEq, ValueEnum)]
 pub enum Level {
-    /// Only what ends the program.
+    /// Only what keeps the agent from working.
     Error,
     /// And what somebody should look at.
     #[value(alias = "warning")]
     Warn,
     /// And each change of the agent's state.
+    // A variable of the environment that is set to nothing counts as not set.
+    #[value(alias = "")]
     #[default]
     Info,
     /// And each request.

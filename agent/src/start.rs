@@ -17,7 +17,7 @@ const VERSION_PAUSE: Duration = Duration::from_millis(500);
 ///
 /// The agent then connects, registers and reconnects by itself, until its last handle is dropped
 /// or it is shut down. Of `config`, the fields for health checks and for draining are left to
-/// [`crate::run`].
+/// [`crate::run()`].
 ///
 /// # Errors
 ///

@@ -121,7 +121,11 @@ fn what_is_missing_is_asked_for() {
         misused(
             program,
             &[],
-            &WHOLE,
+            &[
+                &WHOLE[..],
+                &[("PIPEOPS_LOG_LEVEL", ""), ("PIPEOPS_AGENT_ID", "")],
+            ]
+            .concat(),
             "there is no Kubernetes API to connect: this is not a pod (KUBERNETES_SERVICE_HOST \
              is not set) and no --kubeconfig is given",
         );

@@ -65,7 +65,9 @@ impl Agents {
 
     /// The hub of this agent, if it ever connected.
     pub(crate) fn find(&self, agent: &AgentCredential) -> Option<Hub> {
-        lock(&self.hubs).get(&agent.id).map(|entry| entry.hub.clone())
+        lock(&self.hubs)
+            .get(&agent.id)
+            .map(|entry| entry.hub.clone())
     }
 
     /// What the agent said of itself, if it is connected.
@@ -82,7 +84,10 @@ impl Agents {
         let mut hubs = lock(&self.hubs);
         let revoked = hubs.extract_if(.., |id, entry| !valid(id, entry));
         for (id, entry) in revoked {
-            tracing::warn!(id, "the agent's token was revoked: its connection is closed");
+            tracing::warn!(
+                id,
+                "the agent's token was revoked: its connection is closed"
+            );
             dismiss(entry);
         }
     }

@@ -1,12 +1,6 @@
 //! One client's connection: TLS, HTTP/1.1, and what each of its requests is answered by.
 
-use std::{
-    convert::Infallible,
-    net::SocketAddr,
-    pin::pin,
-    sync::Arc,
-    time::Duration,
-};
+use std::{convert::Infallible, net::SocketAddr, pin::pin, sync::Arc, time::Duration};
 
 use http::{HeaderValue, Request, Response, StatusCode, header};
 use http_body_util::BodyExt as _;
@@ -121,11 +115,7 @@ async fn stopped(stopping: &mut watch::Receiver<bool>) {
     let _ = stopping.wait_for(|stopping| *stopping).await;
 }
 
-async fn respond(
-    app: &App,
-    client: &Client,
-    request: Request<Incoming>,
-) -> Response<ResponseBody> {
+async fn respond(app: &App, client: &Client, request: Request<Incoming>) -> Response<ResponseBody> {
     let uri = request.uri().clone();
     let route = Route::of(uri.path());
     if client.visit.refused && route != Route::Health {

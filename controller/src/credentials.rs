@@ -111,18 +111,13 @@ impl Credentials {
     /// The agent whose token this is.
     #[must_use]
     pub fn agent_by_token(&self, token: &str) -> Option<&AgentCredential> {
-        let presented = TokenHash::of(token);
-        let matching = |agent: &&AgentCredential| agent.token_sha256 == presented;
-        // Every entry is compared, whichever matches: `last` does not stop early.
-        self.agents.iter().filter(matching).last()
+        by_token(&self.agents, token, |agent| agent.token_sha256)
     }
 
     /// The user whose token this is.
     #[must_use]
     pub fn user_by_token(&self, token: &str) -> Option<&UserCredential> {
-        let presented = TokenHash::of(token);
-        let matching = |user: &&UserCredential| user.token_sha256 == presented;
-        self.users.iter().filter(matching).last()
+        by_token(&self.users, token, |user| user.token_sha256)
     }
 
     /// The agent of the cluster with this id or name.
@@ -193,6 +188,18 @@ impl UserCredential {
         }
         Ok(())
     }
+}
+
+/// Compares with every entry, whichever matches, so that the time tells nothing.
+fn by_token<'a, T>(entries: &'a [T], token: &str, hash: fn(&T) -> TokenHash) -> Option<&'a T> {
+    let presented = TokenHash::of(token);
+    entries.iter().fold(None, |found, entry| {
+        if hash(entry) == presented {
+            Some(entry)
+        } else {
+            found
+        }
+    })
 }
 
 /// UUIDv5 of the credential's id.

@@ -121,7 +121,9 @@ fn handshake(version: Version, headers: &HeaderMap) -> Result<String, Refusal> {
     }
     let key = sent(header::SEC_WEBSOCKET_KEY).unwrap_or_default();
     if !STANDARD.decode(key).is_ok_and(|nonce| nonce.len() == 16) {
-        return Err(Refusal::bad_request("Sec-WebSocket-Key is missing or wrong"));
+        return Err(Refusal::bad_request(
+            "Sec-WebSocket-Key is missing or wrong",
+        ));
     }
     Ok(derive_accept_key(key))
 }
@@ -130,7 +132,10 @@ fn upgrade_required(message: &str) -> Refusal {
     Refusal::new(StatusCode::UPGRADE_REQUIRED, message)
         .with(header::UPGRADE, HeaderValue::from_static("websocket"))
         .with(header::CONNECTION, HeaderValue::from_static("Upgrade"))
-        .with(header::SEC_WEBSOCKET_VERSION, HeaderValue::from_static("13"))
+        .with(
+            header::SEC_WEBSOCKET_VERSION,
+            HeaderValue::from_static("13"),
+        )
 }
 
 /// 1 to 5 seconds, so that those who were refused together do not come back together.
@@ -179,7 +184,11 @@ mod tests {
     #[test]
     fn p004_no_extension_and_no_subprotocol_is_selected() {
         let response = switching("x");
-        let names: Vec<_> = response.headers().keys().map(|name| name.as_str()).collect();
+        let names: Vec<_> = response
+            .headers()
+            .keys()
+            .map(|name| name.as_str())
+            .collect();
         assert_eq!(names, ["upgrade", "connection", "sec-websocket-accept"]);
     }
 

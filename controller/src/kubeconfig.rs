@@ -56,7 +56,9 @@ impl Kubeconfig {
         let uri: Uri = self.server.parse().map_err(|_| wrong())?;
         let host = uri.authority().map(|authority| authority.as_str());
         let bare = matches!(uri.path(), "" | "/") && uri.query().is_none();
-        let host = host.filter(|host| bare && !host.contains('@')).ok_or_else(wrong)?;
+        let host = host
+            .filter(|host| bare && !host.contains('@'))
+            .ok_or_else(wrong)?;
         if uri.scheme_str() != Some("https") {
             return Err(wrong());
         }
@@ -118,7 +120,10 @@ mod tests {
         let pem = crate::testing::certificate().0;
         config.ca = Some(pem.clone().into_bytes());
         let text = config.render().unwrap();
-        let line = format!("    certificate-authority-data: {}\n", STANDARD.encode(&pem));
+        let line = format!(
+            "    certificate-authority-data: {}\n",
+            STANDARD.encode(&pem)
+        );
         assert!(text.contains(&line), "{text}");
         config.ca = Some(b"no certificate".to_vec());
         assert!(matches!(config.render(), Err(KubeconfigError::Ca)));

@@ -8,6 +8,10 @@
 //! [`Server::start`] is the whole of it; the program `pipeops-controller` is a command line
 //! around this. Every decision about the tunnel's protocol is made in `controlplane-core`, by
 //! way of [`controlplane_driver::Hub`]; here are tokens, limits, HTTP and the audit log.
+#![cfg_attr(
+    test,
+    allow(clippy::unwrap_used, reason = "in a test a panic is the message")
+)]
 
 mod admission;
 mod agents;

@@ -97,7 +97,10 @@ fn permit(
     let head = RequestHead {
         method: rules::check_method(request.method().as_str()).map_err(fault)?,
         path: target.path.into(),
-        query: target.query.filter(|query| !query.is_empty()).map(Into::into),
+        query: target
+            .query
+            .filter(|query| !query.is_empty())
+            .map(Into::into),
         headers: headers.map_err(fault)?,
     };
     Ok(Permitted {
@@ -130,7 +133,10 @@ async fn relay(
         joined.is_some_and(|joined| joined.policy == Some(IdentityPolicy::Impersonate))
     };
     if impersonates && !impersonated(&hub) {
-        return Err(Refusal::unavailable("the cluster's agent has just reconnected", AWAY));
+        return Err(Refusal::unavailable(
+            "the cluster's agent has just reconnected",
+            AWAY,
+        ));
     }
     let upload = Upload::start(body, outgoing, audit.bytes_in());
     match answer.head().await {
@@ -195,7 +201,10 @@ fn unknown(cluster: &str) -> Refusal {
 
 fn away(agent: &AgentCredential) -> Refusal {
     let name = &agent.name;
-    Refusal::unavailable(format!("the agent of cluster {name:?} is not connected"), AWAY)
+    Refusal::unavailable(
+        format!("the agent of cluster {name:?} is not connected"),
+        AWAY,
+    )
 }
 
 fn not_impersonating(agent: &AgentCredential) -> Refusal {
@@ -210,11 +219,15 @@ fn not_opened(error: OpenError, audit: &mut Audit) -> Refusal {
     match error {
         OpenError::Away => {
             let name = audit.cluster_name();
-            Refusal::unavailable(format!("the agent of cluster {name:?} is not connected"), AWAY)
+            Refusal::unavailable(
+                format!("the agent of cluster {name:?} is not connected"),
+                AWAY,
+            )
         }
-        OpenError::HeadTooLong => {
-            Refusal::new(StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE, error.to_string())
-        }
+        OpenError::HeadTooLong => Refusal::new(
+            StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE,
+            error.to_string(),
+        ),
         OpenError::TooManyStreams => {
             Refusal::new(StatusCode::TOO_MANY_REQUESTS, error.to_string()).retry_after(AWAY)
         }
@@ -224,10 +237,9 @@ fn not_opened(error: OpenError, audit: &mut Audit) -> Refusal {
 
 fn fault(fault: PeerFault) -> Refusal {
     match fault {
-        PeerFault::Method => Refusal::new(
-            StatusCode::METHOD_NOT_ALLOWED,
-            "this method is not relayed",
-        ),
+        PeerFault::Method => {
+            Refusal::new(StatusCode::METHOD_NOT_ALLOWED, "this method is not relayed")
+        }
         PeerFault::Header => Refusal::bad_request(
             "a header holds what no header can hold, or Content-Length is no number",
         ),

@@ -123,7 +123,9 @@ impl Pulse {
             Phase::Head => Some((state.since + patience.head, Overdue::Head)),
             Phase::Idle => Some((state.since + patience.idle, Overdue::Idle)),
         };
-        let write = state.stalled.map(|at| (at + patience.write, Overdue::Write));
+        let write = state
+            .stalled
+            .map(|at| (at + patience.write, Overdue::Write));
         phase.into_iter().chain(write).min_by_key(|(at, _)| *at)
     }
 

@@ -132,7 +132,10 @@ mod tests {
     #[test]
     fn tokens_of_a_header_compare_without_case() {
         let mut headers = HeaderMap::new();
-        headers.append("connection", HeaderValue::from_static("keep-alive, UPGRADE"));
+        headers.append(
+            "connection",
+            HeaderValue::from_static("keep-alive, UPGRADE"),
+        );
         assert!(lists(&headers, header::CONNECTION, "upgrade"));
         assert!(!lists(&headers, header::CONNECTION, "grade"));
         assert!(!lists(&headers, header::UPGRADE, "websocket"));

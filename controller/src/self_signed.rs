@@ -44,10 +44,7 @@ impl SelfSigned {
     /// # Errors
     ///
     /// The folder cannot be written, or holds half of a certificate.
-    pub fn create(
-        folder: impl Into<PathBuf>,
-        names: &[String],
-    ) -> Result<Self, SelfSignedError> {
+    pub fn create(folder: impl Into<PathBuf>, names: &[String]) -> Result<Self, SelfSignedError> {
         let made = Self::at(folder);
         create_folder(&made.folder)?;
         made.create_certificate(names)?;
@@ -229,7 +226,12 @@ mod tests {
         let agent = credentials.agent_by_token(token.trim()).unwrap();
         assert_eq!(agent.name, CLUSTER);
         let token = fs::read_to_string(made.user_token()).unwrap();
-        assert!(credentials.user_by_token(token.trim()).unwrap().may_reach(agent));
+        assert!(
+            credentials
+                .user_by_token(token.trim())
+                .unwrap()
+                .may_reach(agent)
+        );
         assert!(made.tls().start().is_ok());
         #[cfg(unix)]
         for entry in fs::read_dir(folder.path("try")).unwrap() {
@@ -240,7 +242,10 @@ mod tests {
         }
         let ca = fs::read(made.ca()).unwrap();
         let again = SelfSigned::create(folder.path("try"), &[]).unwrap();
-        assert!(fs::read(again.ca()).unwrap() == ca, "the certificate was made anew");
+        assert!(
+            fs::read(again.ca()).unwrap() == ca,
+            "the certificate was made anew"
+        );
     }
 
     #[test]

@@ -70,7 +70,12 @@ impl Server {
 impl App {
     fn new(config: ServerConfig) -> Result<Self, ServerError> {
         let limits = &config.limits;
-        let waits = [limits.tls_handshake, limits.head_read, limits.idle, limits.write];
+        let waits = [
+            limits.tls_handshake,
+            limits.head_read,
+            limits.idle,
+            limits.write,
+        ];
         if limits.connections == 0
             || limits.pending_per_address == 0
             || limits.agent_handshakes_per_second == 0
@@ -80,8 +85,7 @@ impl App {
             return Err(ServerError::Limits);
         }
         let file = CredentialsFile::new(&config.credentials);
-        let credentials =
-            Reloaded::start(vec![config.credentials.clone()], move || file.load())?;
+        let credentials = Reloaded::start(vec![config.credentials.clone()], move || file.load())?;
         Ok(Self {
             tls: config.tls.start()?,
             credentials,
@@ -196,7 +200,10 @@ async fn accept(app: Arc<App>, listener: TcpListener, mut stop: watch::Receiver<
 async fn told(stop: &mut watch::Receiver<Option<Instant>>) -> Instant {
     let deadline = stop.wait_for(Option::is_some).await;
     // Without a sender the server's handle is gone.
-    deadline.ok().and_then(|deadline| *deadline).unwrap_or_else(Instant::now)
+    deadline
+        .ok()
+        .and_then(|deadline| *deadline)
+        .unwrap_or_else(Instant::now)
 }
 
 fn admit(app: &App, peer: SocketAddr) -> Option<Client> {

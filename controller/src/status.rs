@@ -88,7 +88,9 @@ pub(crate) fn plain(
     let mut response = Response::new(ResponseBody::full(text));
     *response.status_mut() = code;
     let content_type = HeaderValue::from_static(content_type);
-    response.headers_mut().insert(header::CONTENT_TYPE, content_type);
+    response
+        .headers_mut()
+        .insert(header::CONTENT_TYPE, content_type);
     response
 }
 
@@ -141,8 +143,16 @@ mod tests {
             (Refusal::unauthorized(""), 401, "Unauthorized"),
             (Refusal::forbidden(""), 403, "Forbidden"),
             (Refusal::not_found(""), 404, "NotFound"),
-            (Refusal::new(StatusCode::GATEWAY_TIMEOUT, ""), 504, "Timeout"),
-            (Refusal::new(StatusCode::BAD_GATEWAY, ""), 502, "InternalError"),
+            (
+                Refusal::new(StatusCode::GATEWAY_TIMEOUT, ""),
+                504,
+                "Timeout",
+            ),
+            (
+                Refusal::new(StatusCode::BAD_GATEWAY, ""),
+                502,
+                "InternalError",
+            ),
         ] {
             assert_eq!((refusal.code.as_u16(), refusal.reason), (code, reason));
         }

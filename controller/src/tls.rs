@@ -87,8 +87,8 @@ fn server_config(
     key: PrivateKeyDer<'static>,
 ) -> Result<rustls::ServerConfig, ServerTlsError> {
     let provider = Arc::new(ring::default_provider());
-    let builder =
-        rustls::ServerConfig::builder_with_provider(provider).with_safe_default_protocol_versions()?;
+    let builder = rustls::ServerConfig::builder_with_provider(provider)
+        .with_safe_default_protocol_versions()?;
     Ok(builder.with_no_client_auth().with_single_cert(certs, key)?)
 }
 
@@ -181,7 +181,10 @@ mod tests {
         assert_eq!(before.alpn_protocols, [b"http/1.1"]);
         assert!(Arc::ptr_eq(&before, &configs.current()));
         fs::write(&cert, format!("{}\n\n", second.0)).unwrap();
-        assert!(Arc::ptr_eq(&before, &configs.current()), "a certificate without its key");
+        assert!(
+            Arc::ptr_eq(&before, &configs.current()),
+            "a certificate without its key"
+        );
         write(&second);
         assert!(!Arc::ptr_eq(&before, &configs.current()));
     }

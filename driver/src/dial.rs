@@ -64,8 +64,9 @@ pub(crate) struct Endpoint {
 impl Endpoint {
     /// Reads a URL of scheme `https`, `wss`, `http` or `ws` (P-193).
     pub(crate) fn parse(url: &str, allow_plaintext: bool) -> Result<Self, UrlError> {
-        // What follows the `@`, so that an error never shows a password.
-        let shown = url.rsplit('@').next().unwrap_or_default().to_string();
+        // Neither a password before the `@` nor a token in the query is ever shown.
+        let shown = url.split(['?', '#']).next().unwrap_or_default();
+        let shown = shown.rsplit('@').next().unwrap_or_default().to_string();
         let uri: Uri = url
             .trim()
             .parse()
@@ -83,18 +84,12 @@ impl Endpoint {
             other => return Err(UrlError::Scheme(other.into())),
         };
         let host = authority.host().trim_matches(['[', ']']);
-        let port = match (authority.port(), authority.port_u16()) {
-            (None, _) => {
-                if secure {
-                    443
-                } else {
-                    80
-                }
-            }
-            (Some(_), Some(port)) if port > 0 => port,
-            _ => return Err(UrlError::Invalid(shown)),
+        let port = match authority.as_str().strip_prefix(authority.host()) {
+            Some("") if secure => 443,
+            Some("") => 80,
+            _ => authority.port_u16().unwrap_or_default(),
         };
-        if host.is_empty() {
+        if host.is_empty() || port == 0 {
             return Err(UrlError::Invalid(shown));
         }
         Ok(Self {
@@ -271,7 +266,7 @@ mod tests {
     fn user_information_is_refused_and_never_shown() {
         let error = Endpoint::parse("https://u:S3CRET@c.example", true).unwrap_err();
         assert_eq!(error, UrlError::UserInfo);
-        for url in ["ftp ://u:S3CRET@c", "http://u:S3CRET@c.example"] {
+        for url in ["ftp ://u:S3CRET@c", "http://u:S3CRET@c.example", "http://c.example?token=S3CRET"] {
             let error = Endpoint::parse(url, false).unwrap_err();
             assert!(!format!("{error} {error:?}").contains("S3CRET"));
         }

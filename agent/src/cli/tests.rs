@@ -208,6 +208,7 @@ fn the_levels_of_the_original_are_understood() {
     for (text, level) in [
         ("DEBUG", Level::Debug),
         ("warning", Level::Warn),
+        ("", Level::Info),
         ("error", Level::Error),
     ] {
         assert_eq!(parse(&["--log-level", text]).unwrap().log().level, level);

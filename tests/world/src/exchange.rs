@@ -191,15 +191,15 @@ impl Exchange {
         self.answer_end == Some(true) && self.answer.got == self.answer_sent
     }
 
-    /// The answer is complete.
-    pub fn client_finish(&mut self) -> Check {
+    /// The answer is complete, and taken but for what is cut short by the end of the controller.
+    pub fn client_finish(&mut self, stopping: bool) -> Check {
         if !self.tainted && !self.is_complete() {
             return Err(self.wrong("success, but the answer is not all there"));
         }
-        if self.answer.charge > 0 {
+        if self.answer.charge > 0 && !stopping {
             return Err(self.wrong("finished before everything was taken"));
         }
-        self.outcome = Some(Outcome::Finished);
+        self.client_over(Outcome::Finished);
         Ok(())
     }
 

@@ -127,15 +127,18 @@ impl Link {
         pipe.last
     }
 
-    /// What has arrived for `to`, or when it will.
+    /// What has arrived for `to`, or, where that is held back, until when.
     pub fn arrive(&mut self, now: Time, to: Side) -> Result<Wire, Option<Time>> {
         let pipe = &mut self.pipes[to as usize];
         let Some(at) = pipe.queue.front().map(|(at, _)| *at) else {
             return Err(None);
         };
-        let at = at.max(pipe.held_until);
         if at > now {
-            return Err(Some(at).filter(|at| *at < NEVER));
+            // Its own event is still to come.
+            return Err(None);
+        }
+        if pipe.held_until > now {
+            return Err(Some(pipe.held_until).filter(|at| *at < NEVER));
         }
         let Some((_, wire)) = pipe.queue.pop_front() else {
             return Err(None);

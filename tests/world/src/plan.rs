@@ -54,7 +54,7 @@ pub fn limits(rng: &mut Rng, roomy: bool) -> Limits {
         control: 16,
         chunk: rng.len(500, 4000),
         buffered: if roomy { 1 << 20 } else { 32_000 },
-        buffered_total: if roomy { 64 << 20 } else { 64_000 },
+        buffered_total: if roomy { 64 << 20 } else { 36_000 },
         head: 4096,
         ..Limits::agent()
     }

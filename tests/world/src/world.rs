@@ -124,6 +124,8 @@ struct World {
     foreign: bool,
     /// Nothing goes wrong any more.
     calm: bool,
+    /// What stops now stays so.
+    ending: bool,
     queue: BTreeMap<(Time, u64), Event>,
     scheduled: u64,
     links: BTreeMap<u64, Link>,
@@ -150,6 +152,13 @@ struct World {
 pub fn run(setup: Setup) -> Result<Report, Violation> {
     let mut world = World::new(setup);
     let outcome = world.live();
+    world.report.counts.insert("events", world.scheduled);
+    let bytes = world
+        .exchanges
+        .values()
+        .map(|e| (e.body.got + e.answer.got) as u64)
+        .sum();
+    world.report.counts.insert("bytes", bytes);
     let tampered = world.tamperer.as_ref().is_some_and(|t| t.done);
     world.report.tampered = tampered;
     match outcome {
@@ -175,6 +184,7 @@ impl World {
             now: Time::ZERO,
             weather: setup.weather,
             calm: false,
+            ending: false,
             queue: BTreeMap::new(),
             scheduled: 0,
             links: BTreeMap::new(),
@@ -383,6 +393,7 @@ impl World {
 
     fn start_host(&mut self, side: Side) -> Check {
         match side {
+            _ if self.ending => Ok(()),
             Side::Agent => self.start_agent(),
             Side::Controller => self.start_controller(),
         }

@@ -17,7 +17,6 @@ use crate::say;
 /// The user's token is read from a file or from standard input, never from the command line,
 /// which other users of the machine can see.
 #[derive(Debug, clap::Args)]
-#[command(max_term_width = 100)]
 pub(crate) struct Args {
     /// URL of the controller, such as https://controller.example.com:8443
     #[arg(long, value_name = "URL")]
@@ -68,7 +67,9 @@ pub(crate) fn run(args: Args) -> anyhow::Result<()> {
             Token::new(text).context("standard input holds no token")?
         }
     };
-    let ca = args.ca.or(args.self_signed.map(|folder| SelfSigned::at(folder).ca()));
+    let ca = args
+        .ca
+        .or(args.self_signed.map(|folder| SelfSigned::at(folder).ca()));
     let ca = match ca {
         Some(path) => {
             let text = fs::read(&path);
@@ -106,7 +107,11 @@ fn write(path: &Path, text: &str, force: bool) -> anyhow::Result<()> {
         fs::rename(&draft, path)
     });
     written.with_context(|| {
-        format!("cannot write {} by way of {}", path.display(), draft.display())
+        format!(
+            "cannot write {} by way of {}",
+            path.display(),
+            draft.display()
+        )
     })
 }
 

@@ -74,7 +74,10 @@ mod tests {
         for level in Level::value_variants() {
             let filter = filter(*level);
             for target in ["tungstenite::protocol", "hyper", "rustls", "log"] {
-                assert!(!filter.would_enable(target, &L::TRACE), "{target} {level:?}");
+                assert!(
+                    !filter.would_enable(target, &L::TRACE),
+                    "{target} {level:?}"
+                );
             }
             assert!(filter.would_enable("audit", &L::INFO), "{level:?}");
         }

@@ -1,5 +1,9 @@
 //! The reference control plane as a program. Exit codes: 0 done or asked to stop, 1 failed,
 //! 2 wrong command line.
+#![cfg_attr(
+    test,
+    allow(clippy::unwrap_used, reason = "in a test a panic is the message")
+)]
 
 mod kubeconfig;
 mod logging;
@@ -16,7 +20,7 @@ use clap::{Parser, Subcommand};
 /// The reference control plane: kubectl reaches clusters behind NAT through the agents that
 /// these dial out with.
 #[derive(Debug, Parser)]
-#[command(version, max_term_width = 100, after_help = AFTER_HELP)]
+#[command(version, after_help = AFTER_HELP)]
 struct Cli {
     #[command(subcommand)]
     command: Command,

@@ -27,7 +27,6 @@ const PORT: u16 = 8443;
 /// line per request (target `audit`) among them whatever the level. SIGTERM and SIGINT let open
 /// requests end and stop the program with code 0; a second one ends it at once.
 #[derive(Debug, clap::Args)]
-#[command(max_term_width = 100)]
 pub(crate) struct Args {
     /// Where to listen [default: 0.0.0.0:8443, with --self-signed 127.0.0.1:8443]
     #[arg(long, value_name = "ADDRESS:PORT", env = "PIPEOPS_CONTROLLER_LISTEN")]
@@ -144,8 +143,10 @@ async fn stop(running: Running, drain: Duration) {
     tracing::info!("stopped");
 }
 
-/// The configuration, and the folder to try it out with, if it is one.
-fn config(args: Args) -> anyhow::Result<(ServerConfig, Option<(SelfSigned, Vec<String>)>)> {
+/// A folder to try the controller out with, and the names that were asked for.
+type TryOut = (SelfSigned, Vec<String>);
+
+fn config(args: Args) -> anyhow::Result<(ServerConfig, Option<TryOut>)> {
     let host = match args.self_signed {
         Some(_) => Ipv4Addr::LOCALHOST,
         None => Ipv4Addr::UNSPECIFIED,
@@ -280,10 +281,17 @@ mod tests {
         for (address, names, url) in [
             ("0.0.0.0:1", &[][..], "https://localhost:1"),
             ("[::1]:1", &[], "https://[::1]:1"),
-            ("0.0.0.0:1", &["c.example.com".to_owned()], "https://c.example.com:1"),
+            (
+                "0.0.0.0:1",
+                &["c.example.com".to_owned()],
+                "https://c.example.com:1",
+            ),
         ] {
             let text = instructions(&folder, address.parse().unwrap(), names);
-            assert!(text.starts_with(&format!("The controller listens on {url}.\n")), "{text}");
+            assert!(
+                text.starts_with(&format!("The controller listens on {url}.\n")),
+                "{text}"
+            );
         }
     }
 }

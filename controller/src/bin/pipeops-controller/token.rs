@@ -13,7 +13,6 @@ use crate::say;
 /// The credentials file (mode 0600) holds only its SHA-256. A running controller takes changes
 /// of the file over by itself.
 #[derive(Debug, clap::Args)]
-#[command(max_term_width = 100)]
 pub(crate) struct Args {
     /// Credentials file; `token agent` and `token user` create it where there is none
     #[arg(
@@ -73,7 +72,10 @@ pub(crate) fn run(args: Args) -> anyhow::Result<()> {
         let mut command = <crate::Cli as clap::CommandFactory>::command();
         let kind = clap::error::ErrorKind::MissingRequiredArgument;
         command
-            .error(kind, "--credentials FILE is needed, or PIPEOPS_CONTROLLER_CREDENTIALS")
+            .error(
+                kind,
+                "--credentials FILE is needed, or PIPEOPS_CONTROLLER_CREDENTIALS",
+            )
             .exit();
     };
     let file = CredentialsFile::new(path);

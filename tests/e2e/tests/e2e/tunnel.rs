@@ -119,7 +119,7 @@ async fn p194_a_clients_own_identity_never_arrives(world: World) -> Result<()> {
     let seen = world.standin.requests();
     let [request] = &seen[..] else { anyhow::bail!("seen {} requests", seen.len()) };
     let expected = format!("Bearer {}", world.standin.token());
-    ensure!(request.header("authorization") == Some(&expected));
+    ensure!(request.header("authorization") == Some(&*expected));
     ensure!(request.header("x-kept") == Some("yes"));
     for name in ["cookie", "impersonate-user", "impersonate-group", "x-remote-user"] {
         ensure!(request.header(name).is_none(), "{name} arrived");

@@ -219,6 +219,19 @@ impl World {
             Action::ReconnectAfter { delay, reason, .. } => {
                 self.trace(&[now, 7], format!("{delay:?} {reason:?}").as_bytes());
                 self.agent.next_dial = self.now + delay;
+                self.count(match &reason {
+                    Reason::Closed { .. } => "link: closed",
+                    Reason::DialTimeout => "link: dial timeout",
+                    Reason::Idle => "link: idle",
+                    Reason::Lost(_) => "link: lost",
+                    Reason::Peer(_) => "link: peer's fault",
+                    Reason::Refused(_) => "link: refused",
+                    Reason::RegisterTimeout => "link: register timeout",
+                    Reason::Stalled => "link: stalled",
+                    Reason::Superseded => "link: superseded",
+                    Reason::Unauthorized(_) => "link: unauthorized",
+                    _ => "link: otherwise",
+                });
                 let granted =
                     matches!(reason, Reason::Refused(_)) && delay > Duration::from_secs(60);
                 if granted {
@@ -325,8 +338,8 @@ impl World {
             match self.rng.below(20) {
                 0 | 1 => Some(Down::Lost("no route".into())),
                 2 => Some(refused(401, None)),
-                3 => Some(refused(503, Some(self.rng.millis(0, 90_000)))),
-                4 => Some(refused(429, Some(Duration::MAX))),
+                3 => Some(refused(503, Some(self.rng.millis(0, 30_000)))),
+                4 if self.rng.chance(100) => Some(refused(429, Some(Duration::MAX))),
                 _ => None,
             }
         };
@@ -335,12 +348,17 @@ impl World {
         }
         let latency = self.rng.millis(1, 200);
         let per_byte = Duration::from_nanos(self.rng.within(10, 3000));
-        let window = self.rng.len(4000, 64_000);
+        let most = if self.rng.chance(300) { 3000 } else { 64_000 };
+        let window = self.rng.len(500, most);
         let id = self.next_link;
         self.next_link += 1;
         let link = Link::new(conn, latency, per_byte, window);
         self.links.insert(id, link);
         self.agent.link = Some(id);
+        if rough && self.rng.chance(80) {
+            // Of the two directions, one works.
+            self.hold_side(id, Side::Controller);
+        }
         self.accept(id)?;
         self.tell_agent(Input::Connected(conn))
     }

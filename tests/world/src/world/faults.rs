@@ -80,18 +80,21 @@ impl World {
             return Ok(());
         };
         self.count("held");
-        let until = self.now + self.rng.millis(500, 90_000);
         let which = self.rng.below(3);
         for (i, side) in Side::BOTH.into_iter().enumerate() {
-            if which == i as u64 {
-                continue;
+            if which != i as u64 {
+                self.hold_side(id, side);
             }
-            if let Some(link) = self.links.get_mut(&id) {
-                link.hold(side, until);
-            }
-            self.at(until, Event::Arrive(id, side));
         }
         Ok(())
+    }
+
+    pub(super) fn hold_side(&mut self, id: u64, to: Side) {
+        let until = self.now + self.rng.millis(500, 90_000);
+        if let Some(link) = self.links.get_mut(&id) {
+            link.hold(to, until);
+        }
+        self.at(until, Event::Arrive(id, to));
     }
 
     /// A proxy in between closes toward both.

@@ -158,6 +158,7 @@ impl World {
             }
         }
         self.until(self.now + Duration::from_secs(5), |_| false)?;
+        self.ending = true;
         let grace = Duration::from_secs(5);
         let end = Duration::from_secs(5 + 2);
         if self.rng.chance(500) {

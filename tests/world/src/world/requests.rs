@@ -84,7 +84,10 @@ impl World {
                 if !right {
                     return Err(format!("request {n} was refused: {error}"));
                 }
-                self.count("refused at once");
+                self.count(match error {
+                    OpenError::TooManyStreams => "refused: too many",
+                    _ => "refused: away",
+                });
                 exchange.outcome = Some(Outcome::Refused(error));
                 return Ok(());
             }
@@ -224,7 +227,8 @@ impl World {
     }
 
     pub(super) fn client_finish(&mut self, id: StreamId) -> Check {
-        self.asked(id)?.client_finish()?;
+        let stopping = self.controller.stopping;
+        self.asked(id)?.client_finish(stopping)?;
         self.controller.streams.remove(&id);
         self.count("finished");
         Ok(())
@@ -233,7 +237,21 @@ impl World {
     pub(super) fn client_failed(&mut self, id: StreamId, failure: Failure) -> Check {
         let n = self.asked(id)?.n;
         self.explain(n, &failure)?;
-        self.count("failed");
+        self.count(match &failure {
+            Failure::Agent(text) if text.contains("shutting down") => "failed: agent stops",
+            Failure::Agent(text) if text.contains("faster") => "failed: upstream too slow",
+            Failure::Agent(text) if text.contains("time limit") => "failed: time limit",
+            Failure::Agent(text) if text.contains("longer than") => "failed: answer too long",
+            Failure::Agent(text) if text.contains("too many answers") => "failed: answers too long",
+            Failure::Agent(text) if text.contains("at once") => "failed: too many for the agent",
+            Failure::Agent(_) => "failed: upstream",
+            Failure::Disconnected => "failed: disconnected",
+            Failure::Fault(_) => "failed: lied about",
+            Failure::Overrun => "failed: client too slow",
+            Failure::RequestTooLarge => "failed: request too large",
+            Failure::Shutdown => "failed: controller stops",
+            _ => "failed: otherwise",
+        });
         self.client_is_over(id, Outcome::Failed(failure));
         Ok(())
     }

@@ -1,0 +1,10 @@
+//! The controller over real sockets: an agent that speaks the protocol by hand on one side,
+//! HTTP clients on the other; and the program as a process.
+#![allow(clippy::unwrap_used, reason = "in a test a panic is the message")]
+
+mod agents;
+mod audit;
+mod limits;
+mod program;
+mod requests;
+mod world;

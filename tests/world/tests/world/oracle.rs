@@ -1,0 +1,1 @@
+//! The oracle can fail: a link that breaks its promises is found out.
