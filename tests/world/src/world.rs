@@ -33,6 +33,8 @@ pub struct Setup {
     pub weather: Weather,
     /// A link that breaks its promises, and how many messages it lets pass before.
     pub tamper: Option<(Tamper, u64)>,
+    /// Tells on standard error what the machines do.
+    pub verbose: bool,
 }
 
 impl Setup {
@@ -43,6 +45,7 @@ impl Setup {
             seed,
             weather: Weather::of(seed),
             tamper: None,
+            verbose: false,
         }
     }
 }
@@ -141,6 +144,7 @@ struct World {
     /// A refused dial came with permission to stay away until then.
     excused_until: Time,
     tamperer: Option<Tamperer>,
+    verbose: bool,
     report: Report,
 }
 
@@ -199,12 +203,20 @@ impl World {
             tamperer: setup
                 .tamper
                 .map(|(tamper, skip)| Tamperer::new(tamper, skip)),
+            verbose: setup.verbose,
             report: Report::default(),
         }
     }
 
     fn count(&mut self, what: &'static str) {
         *self.report.counts.entry(what).or_default() += 1;
+    }
+
+    fn log(&self, who: &str, what: &dyn fmt::Debug) {
+        if self.verbose {
+            let text: String = format!("{what:?}").chars().take(200).collect();
+            eprintln!("{:?} {who} {text}", self.now.as_duration());
+        }
     }
 
     /// Adds something that a machine said to the hash of the trace.

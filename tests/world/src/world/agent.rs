@@ -108,6 +108,7 @@ impl World {
     /// The agent's process is gone, with all it knew.
     pub(super) fn crash_agent(&mut self) {
         self.agent.up = false;
+        self.agent.dialing = None;
         let streams = std::mem::take(&mut self.agent.streams);
         for n in streams.into_values().flatten() {
             if let Some(exchange) = self.exchanges.get_mut(&n) {
@@ -123,6 +124,7 @@ impl World {
         if !self.agent.up {
             return Ok(());
         }
+        self.log("  > agent", &input);
         let before = self.agent.machine.phase().at();
         self.agent.machine.handle(self.now, input);
         if self.agent.deadline().is_some_and(|at| at <= self.now) {
@@ -182,6 +184,7 @@ impl World {
     }
 
     fn agent_says(&mut self, action: Action, socket: Socket) -> Check {
+        self.log("agent", &action);
         let now = self.now.as_duration().as_nanos() as u64;
         match action {
             Action::Close(conn, code, text) => {

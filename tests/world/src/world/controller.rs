@@ -106,6 +106,7 @@ impl World {
         if !self.controller.up {
             return Ok(());
         }
+        self.log("  > controller", &input);
         self.controller.machine.handle(self.now, input);
         if self.controller.deadline().is_some_and(|at| at <= self.now) {
             return Err("the controller: a timer that is due survived".into());
@@ -148,6 +149,7 @@ impl World {
     }
 
     fn controller_says(&mut self, action: Action, socket: Socket) -> Check {
+        self.log("controller", &action);
         let now = self.now.as_duration().as_nanos() as u64;
         match action {
             Action::Close(conn, code, text) => {

@@ -95,7 +95,7 @@ impl World {
         let end = self.now + Duration::from_secs(150);
         self.until(end, |world| world.is_quiet())?;
         if let Some(open) = self.exchanges.values().find(|e| e.is_open()) {
-            return Err(format!("request {} never ended", open.n));
+            return Err(format!("request {} never ended: {open:?}", open.n));
         }
         if let Some(served) = self.exchanges.values().find(|e| e.is_served()) {
             return Err(format!("request {} is worked on for nobody", served.n));

@@ -93,7 +93,11 @@ fn every_invariant_holds_in_every_world() {
     let (seeds, single) = seeds();
     let mut transitions = BTreeSet::new();
     let mut counts: BTreeMap<&str, u64> = BTreeMap::new();
-    for report in all(seeds, Setup::of) {
+    let setup = |seed| Setup {
+        verbose: single,
+        ..Setup::of(seed)
+    };
+    for report in all(seeds, setup) {
         let report = report.unwrap_or_else(|violation| panic!("{violation}"));
         transitions.extend(report.transitions);
         for (what, count) in report.counts {
