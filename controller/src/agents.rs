@@ -10,14 +10,19 @@ use std::{
 use controlplane_driver::{ControllerConfig, Hub, Joined, Limits, Periods, StartError};
 use controlplane_tokio::Tokio;
 use futures_util::future::join_all;
+use tokio::time::Instant;
 
 use crate::{
     credentials::{AgentCredential, Credentials, TokenHash},
     reload::lock,
 };
 
+/// For so long an agent that was here is likely to be back any moment.
+const RETURN: Duration = Duration::from_secs(30);
+
 #[derive(Debug)]
 pub(crate) struct Agents {
+    start: Instant,
     periods: Periods,
     limits: Limits,
     /// By id of the credential.
@@ -29,11 +34,14 @@ struct Entry {
     hub: Hub,
     /// The token that its connections have shown.
     token: TokenHash,
+    /// When it was last found connected.
+    seen: Instant,
 }
 
 impl Agents {
     pub(crate) fn new(periods: Periods, limits: Limits) -> Self {
         Self {
+            start: Instant::now(),
             periods,
             limits,
             hubs: Mutex::default(),
@@ -58,30 +66,38 @@ impl Agents {
         let entry = Entry {
             hub: hub.clone(),
             token: agent.token_sha256,
+            seen: Instant::now(),
         };
         hubs.insert(agent.id.clone(), entry);
         Ok(hub)
     }
 
-    /// The hub of this agent, if it ever connected.
-    pub(crate) fn find(&self, agent: &AgentCredential) -> Option<Hub> {
-        lock(&self.hubs)
-            .get(&agent.id)
-            .map(|entry| entry.hub.clone())
+    /// The agent's hub and what the agent said of itself, if it is connected.
+    pub(crate) fn joined(&self, agent: &AgentCredential) -> Option<(Hub, Arc<Joined>)> {
+        let hub = lock(&self.hubs).get(&agent.id)?.hub.clone();
+        let joined = hub.joined()?;
+        Some((hub, joined))
     }
 
-    /// What the agent said of itself, if it is connected.
-    pub(crate) fn joined(&self, agent: &AgentCredential) -> Option<Arc<Joined>> {
-        self.find(agent)?.joined()
+    /// Whether an agent that is away is likely to be back any moment: it was here a moment ago,
+    /// or the controller itself was not.
+    pub(crate) fn expects(&self, agent: &AgentCredential) -> bool {
+        let seen = lock(&self.hubs).get(&agent.id).map(|entry| entry.seen);
+        seen.unwrap_or(self.start).elapsed() < RETURN
     }
 
-    /// Ends the connections of agents whose token is no longer valid.
-    pub(crate) fn dismiss_revoked(&self, credentials: &Credentials) {
+    /// Notes who is connected, and ends the connections of agents whose token is no longer
+    /// valid. To be called every few seconds.
+    pub(crate) fn review(&self, credentials: &Credentials) {
         let valid = |id: &String, entry: &mut Entry| {
             let mut agents = credentials.agents.iter();
             agents.any(|agent| agent.id == *id && agent.token_sha256 == entry.token)
         };
         let mut hubs = lock(&self.hubs);
+        let connected = hubs
+            .values_mut()
+            .filter(|entry| entry.hub.joined().is_some());
+        connected.for_each(|entry| entry.seen = Instant::now());
         let revoked = hubs.extract_if(.., |id, entry| !valid(id, entry));
         for (id, entry) in revoked {
             tracing::warn!(
@@ -109,4 +125,32 @@ impl Agents {
 /// Closes the connections of a hub that nobody will ask for again.
 fn dismiss(entry: Entry) {
     tokio::spawn(async move { entry.hub.shutdown(Duration::ZERO).await });
+}
+
+#[cfg(test)]
+mod tests {
+    use std::path::Path;
+
+    use super::*;
+
+    #[tokio::test(start_paused = true)]
+    async fn an_agent_is_expected_for_a_while_and_then_no_more() {
+        let hash = "0".repeat(64);
+        let text = format!(r#"{{"agents":[{{"id":"a","name":"a","token_sha256":"{hash}"}}]}}"#);
+        let credentials = Credentials::parse(&text, Path::new("c")).unwrap();
+        let agent = &credentials.agents[0];
+        let agents = Agents::new(Periods::default(), Limits::controller());
+        assert!(agents.expects(agent));
+        tokio::time::advance(RETURN).await;
+        assert!(!agents.expects(agent));
+        // It connects.
+        agents.enlist(agent).unwrap();
+        assert!(agents.expects(agent));
+        tokio::time::advance(RETURN).await;
+        agents.review(&credentials);
+        assert!(!agents.expects(agent));
+        // Its token is revoked.
+        agents.review(&Credentials::default());
+        assert!(lock(&agents.hubs).is_empty());
+    }
 }

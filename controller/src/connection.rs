@@ -120,7 +120,8 @@ async fn respond(app: &App, client: &Client, request: Request<Incoming>) -> Resp
     let route = Route::of(uri.path());
     if client.visit.refused && route != Route::Health {
         let message = "too many connections of this address have shown no token yet";
-        return Refusal::unavailable(message, endpoint::spread())
+        return Refusal::unavailable(message)
+            .retry_after(endpoint::spread())
             .with(header::CONNECTION, HeaderValue::from_static("close"))
             .response();
     }
@@ -139,7 +140,8 @@ async fn respond(app: &App, client: &Client, request: Request<Incoming>) -> Resp
         Route::Health => plain(StatusCode::OK, "text/plain; charset=utf-8", "ok"),
         Route::None => {
             discard(request).await;
-            let message = "there is nothing here: clusters are below /clusters/CLUSTER/";
+            let message = "there is nothing here: clusters are below /clusters/CLUSTER/, a prefix \
+                           that `kubectl get --raw` needs, too";
             Refusal::not_found(message).response()
         }
     }

@@ -41,7 +41,7 @@ pub(crate) async fn respond(
     client.visit.authenticated();
     if !app.admission.handshake(Instant::now()) {
         let message = "too many agents are connecting at this moment";
-        return Err(Refusal::unavailable(message, spread()));
+        return Err(Refusal::unavailable(message).retry_after(spread()));
     }
     let accept = handshake(request.version(), request.headers())?;
     let hub = app.agents.enlist(agent).map_err(|error| {

@@ -24,9 +24,11 @@ use crate::{
     status::Refusal,
 };
 
-/// For a client to ask again while the agent is away. client-go asks ten times before it shows
-/// the text, so a second rides out a reconnect and does not hide the cause for long.
-const AWAY: u64 = 1;
+/// `Retry-After` of what passes by itself. client-go asks ten times before it shows the text, and
+/// kubectl does that five times, so it is set only where waiting helps, and short.
+const SOON: u64 = 1;
+/// Where kubectl reads the code of an error but not its status.
+const DISCOVERY: [&str; 3] = ["/api", "/apis", "/version"];
 
 /// Whom a request is for, and what that one is asked.
 #[derive(Clone, Copy, Debug)]
@@ -43,6 +45,8 @@ struct Permitted {
     head: RequestHead,
     /// It acts for a user of the Kubernetes API.
     impersonates: bool,
+    /// What to say if the agent leaves before it is asked.
+    away: Refusal,
 }
 
 pub(crate) async fn respond(
@@ -51,7 +55,7 @@ pub(crate) async fn respond(
     target: Target<'_>,
     request: Request<Incoming>,
 ) -> Response<ResponseBody> {
-    let mut audit = Audit::new(request.method(), &target);
+    let mut audit = Audit::new(client.peer, request.method(), &target);
     let refused = match permit(app, client, target, &request, &mut audit) {
         Ok(permitted) => match relay(permitted, request.into_body(), &mut audit).await {
             Ok((head, pour)) => return pour.response(head, audit).await,
@@ -61,6 +65,10 @@ pub(crate) async fn respond(
             discard(request).await;
             refused
         }
+    };
+    let refused = match DISCOVERY.contains(&target.path) {
+        true => refused.with_warning(),
+        false => refused,
     };
     let response = refused.response();
     audit.answered(response.status(), response.body().len());
@@ -85,12 +93,13 @@ fn permit(
         .ok_or_else(|| unknown(target.cluster))?;
     audit.cluster(agent);
     check(request, target)?;
-    let away = || away(agent);
-    let hub = app.agents.find(agent).ok_or_else(away)?;
-    let policy = hub.joined().ok_or_else(away)?.policy;
+    let away = away(&agent.name, app.agents.expects(agent));
+    let Some((hub, joined)) = app.agents.joined(agent) else {
+        return Err(away);
+    };
     let kubernetes = user.kubernetes();
     let impersonates = kubernetes.is_some();
-    if impersonates && policy != Some(IdentityPolicy::Impersonate) {
+    if impersonates && joined.policy != Some(IdentityPolicy::Impersonate) {
         return Err(not_impersonating(agent));
     }
     let headers = rules::client_headers(pairs(request.headers())?, kubernetes.as_ref());
@@ -107,6 +116,7 @@ fn permit(
         hub,
         head,
         impersonates,
+        away,
     })
 }
 
@@ -120,23 +130,22 @@ async fn relay(
         hub,
         head,
         impersonates,
+        away,
     } = permitted;
     let has_body = !body.is_end_stream();
     let bodiless = head.method == "HEAD";
-    let (outgoing, mut answer) = hub
-        .request(head, has_body)
-        .await
-        .map_err(|error| not_opened(error, audit))?;
+    let (outgoing, mut answer) = match hub.request(head, has_body).await {
+        Ok(opened) => opened,
+        Err(OpenError::Away) => return Err(away),
+        Err(error) => return Err(not_opened(error)),
+    };
     // The agent may have come back with another policy in between.
     let impersonated = |hub: &Hub| {
         let joined = hub.joined();
         joined.is_some_and(|joined| joined.policy == Some(IdentityPolicy::Impersonate))
     };
     if impersonates && !impersonated(&hub) {
-        return Err(Refusal::unavailable(
-            "the cluster's agent has just reconnected",
-            AWAY,
-        ));
+        return Err(away);
     }
     let upload = Upload::start(body, outgoing, audit.bytes_in());
     match answer.head().await {
@@ -199,12 +208,13 @@ fn unknown(cluster: &str) -> Refusal {
     ))
 }
 
-fn away(agent: &AgentCredential) -> Refusal {
-    let name = &agent.name;
-    Refusal::unavailable(
-        format!("the agent of cluster {name:?} is not connected"),
-        AWAY,
-    )
+fn away(name: &str, expected: bool) -> Refusal {
+    let refusal = Refusal::unavailable(format!("the agent of cluster {name:?} is not connected"));
+    if expected {
+        refusal.retry_after(SOON)
+    } else {
+        refusal
+    }
 }
 
 fn not_impersonating(agent: &AgentCredential) -> Refusal {
@@ -215,23 +225,14 @@ fn not_impersonating(agent: &AgentCredential) -> Refusal {
     ))
 }
 
-fn not_opened(error: OpenError, audit: &mut Audit) -> Refusal {
+fn not_opened(error: OpenError) -> Refusal {
+    let text = error.to_string();
     match error {
-        OpenError::Away => {
-            let name = audit.cluster_name();
-            Refusal::unavailable(
-                format!("the agent of cluster {name:?} is not connected"),
-                AWAY,
-            )
-        }
-        OpenError::HeadTooLong => Refusal::new(
-            StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE,
-            error.to_string(),
-        ),
+        OpenError::HeadTooLong => Refusal::new(StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE, text),
         OpenError::TooManyStreams => {
-            Refusal::new(StatusCode::TOO_MANY_REQUESTS, error.to_string()).retry_after(AWAY)
+            Refusal::new(StatusCode::TOO_MANY_REQUESTS, text).retry_after(SOON)
         }
-        _ => Refusal::new(StatusCode::INTERNAL_SERVER_ERROR, error.to_string()),
+        _ => Refusal::new(StatusCode::INTERNAL_SERVER_ERROR, text),
     }
 }
 

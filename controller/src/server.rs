@@ -21,7 +21,7 @@ use crate::{
     tls::{Configs, ServerTlsError},
 };
 
-/// How often revoked agents are looked for.
+/// How often it is looked at who is connected, and who may no longer be.
 const REVIEW: Duration = Duration::from_secs(2);
 /// After an error of the system, such as no file descriptors left.
 const BREATH: Duration = Duration::from_millis(200);
@@ -172,7 +172,7 @@ async fn accept(app: Arc<App>, listener: TcpListener, mut stop: watch::Receiver<
     let deadline = loop {
         tokio::select! {
             deadline = told(&mut stop) => break deadline,
-            _ = review.tick() => app.agents.dismiss_revoked(&app.credentials.current()),
+            _ = review.tick() => app.agents.review(&app.credentials.current()),
             Some(_) = connections.join_next() => {}
             accepted = listener.accept() => match accepted {
                 Ok((tcp, peer)) => {

@@ -43,9 +43,8 @@ impl Refusal {
             .with(header::WWW_AUTHENTICATE, HeaderValue::from_static("Bearer"))
     }
 
-    /// Try again in `seconds`: client-go does so ten times before it shows the text.
-    pub(crate) fn unavailable(message: impl Into<String>, seconds: u64) -> Self {
-        Self::new(StatusCode::SERVICE_UNAVAILABLE, message).retry_after(seconds)
+    pub(crate) fn unavailable(message: impl Into<String>) -> Self {
+        Self::new(StatusCode::SERVICE_UNAVAILABLE, message)
     }
 
     pub(crate) fn retry_after(self, seconds: u64) -> Self {
@@ -55,6 +54,22 @@ impl Refusal {
     pub(crate) fn with(mut self, name: HeaderName, value: HeaderValue) -> Self {
         self.headers.push((name, value));
         self
+    }
+
+    /// Tells the text in a `Warning`, too. kubectl shows that where it ignores the status, which
+    /// is in its discovery of what the API has.
+    pub(crate) fn with_warning(self) -> Self {
+        let mut quoted = String::new();
+        for c in self.message.chars().filter(|c| !c.is_control()) {
+            if matches!(c, '"' | '\\') {
+                quoted.push('\\');
+            }
+            quoted.push(c);
+        }
+        match HeaderValue::from_bytes(format!("299 - \"{quoted}\"").as_bytes()) {
+            Ok(warning) => self.with(header::WARNING, warning),
+            Err(_) => self,
+        }
     }
 
     pub(crate) fn response(self) -> Response<ResponseBody> {
@@ -121,11 +136,13 @@ mod tests {
 
     #[tokio::test]
     async fn a_refusal_is_a_status_object() {
-        let refusal = Refusal::unavailable("the agent of cluster \"x\" is not connected", 1);
-        let response = refusal.response();
+        let refusal = Refusal::unavailable("the agent of cluster \"x\" is not connected");
+        let response = refusal.retry_after(1).with_warning().response();
         assert_eq!(response.status(), 503);
         assert_eq!(response.headers()["content-type"], "application/json");
         assert_eq!(response.headers()["retry-after"], "1");
+        let warning = r#"299 - "the agent of cluster \"x\" is not connected""#;
+        assert_eq!(response.headers()["warning"], warning);
         let body = response.into_body().collect().await.unwrap().to_bytes();
         let status: serde_json::Value = serde_json::from_slice(&body).unwrap();
         let expected = json!({

@@ -266,7 +266,11 @@ mod tests {
     fn user_information_is_refused_and_never_shown() {
         let error = Endpoint::parse("https://u:S3CRET@c.example", true).unwrap_err();
         assert_eq!(error, UrlError::UserInfo);
-        for url in ["ftp ://u:S3CRET@c", "http://u:S3CRET@c.example", "http://c.example?token=S3CRET"] {
+        for url in [
+            "ftp ://u:S3CRET@c",
+            "http://u:S3CRET@c.example",
+            "http://c.example?token=S3CRET",
+        ] {
             let error = Endpoint::parse(url, false).unwrap_err();
             assert!(!format!("{error} {error:?}").contains("S3CRET"));
         }

@@ -188,10 +188,13 @@ fn add(store: &mut RootCertStore, pem: &[u8], name: &str) -> Result<(), TlsError
 }
 
 fn system_roots() -> RootCertStore {
+    roots_or_compiled_in(rustls_native_certs::load_native_certs().certs)
+}
+
+fn roots_or_compiled_in(found: Vec<CertificateDer<'static>>) -> RootCertStore {
     static WARN: Once = Once::new();
     let mut store = RootCertStore::empty();
-    let found = rustls_native_certs::load_native_certs();
-    store.add_parsable_certificates(found.certs);
+    store.add_parsable_certificates(found);
     if store.is_empty() {
         store.extend(webpki_roots::TLS_SERVER_ROOTS.iter().cloned());
         WARN.call_once(|| {
@@ -236,4 +239,102 @@ pub enum TlsError {
         /// Why.
         source: Arc<io::Error>,
     },
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn pair() -> (Vec<u8>, Vec<u8>) {
+        let made = rcgen::generate_simple_self_signed(["localhost".into()]).unwrap();
+        (
+            made.cert.pem().into(),
+            made.signing_key.serialize_pem().into(),
+        )
+    }
+
+    #[test]
+    fn where_the_system_has_no_roots_the_compiled_in_ones_count() {
+        assert!(roots_or_compiled_in(Vec::new()).len() > 50);
+        let (cert, _) = pair();
+        let one = certificates(&cert, "it").unwrap();
+        assert_eq!(roots_or_compiled_in(one).len(), 1);
+    }
+
+    #[test]
+    fn p006_a_certificate_and_its_key_come_together() {
+        let (cert_pem, key_pem) = pair();
+        let options = TlsOptions {
+            ca_pem: cert_pem.clone(),
+            roots: Roots::Only,
+            ..TlsOptions::default()
+        };
+        let with = |cert_pem: &[u8], key_pem: &[u8]| TlsOptions {
+            cert_pem: cert_pem.to_vec(),
+            key_pem: key_pem.to_vec(),
+            ..options.clone()
+        };
+        let outcome = |options: &TlsOptions| options.client_config().map(|_| ());
+        assert!(outcome(&with(&[], &[])).is_ok());
+        assert!(outcome(&with(&cert_pem, &key_pem)).is_ok());
+        assert!(matches!(
+            outcome(&with(&cert_pem, &[])),
+            Err(TlsError::KeyMissing)
+        ));
+        assert!(matches!(
+            outcome(&with(&[], &key_pem)),
+            Err(TlsError::CertificateMissing)
+        ));
+        let (_, other_key) = pair();
+        assert!(matches!(
+            outcome(&with(&cert_pem, &other_key)),
+            Err(TlsError::Config(_))
+        ));
+        assert!(matches!(
+            outcome(&with(&cert_pem, b"x")),
+            Err(TlsError::NotPem {
+                what: "private key",
+                ..
+            })
+        ));
+        assert!(matches!(
+            outcome(&with(b"x", &key_pem)),
+            Err(TlsError::NotPem {
+                what: "certificate",
+                ..
+            })
+        ));
+        let shown = format!("{:?}", with(&cert_pem, &key_pem));
+        assert!(
+            !shown.contains("KEY") && !shown.contains("key_pem"),
+            "{shown}"
+        );
+    }
+
+    #[test]
+    fn p006_a_ca_file_is_named_when_it_cannot_be_used() {
+        let missing = TlsOptions {
+            ca_file: Some("/nonexistent/ca.pem".into()),
+            ..TlsOptions::default()
+        };
+        let text = missing.client_config().unwrap_err().to_string();
+        assert!(
+            text.starts_with("cannot read /nonexistent/ca.pem: "),
+            "{text}"
+        );
+        let not_pem = TlsOptions {
+            ca_file: Some(concat!(env!("CARGO_MANIFEST_DIR"), "/Cargo.toml").into()),
+            ..TlsOptions::default()
+        };
+        let text = not_pem.client_config().unwrap_err().to_string();
+        assert!(
+            text.contains("Cargo.toml holds no certificate in PEM"),
+            "{text}"
+        );
+        let nobody = TlsOptions {
+            roots: Roots::Only,
+            ..TlsOptions::default()
+        };
+        assert!(matches!(nobody.client_config(), Err(TlsError::NoRoots)));
+    }
 }

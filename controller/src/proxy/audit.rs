@@ -3,6 +3,7 @@
 
 use std::{
     fmt,
+    net::SocketAddr,
     sync::{
         Arc,
         atomic::{AtomicU64, Ordering},
@@ -23,6 +24,7 @@ const MAX_PATH: usize = 1024;
 /// The line of one request, written when this is dropped.
 #[derive(Debug)]
 pub(super) struct Audit {
+    peer: SocketAddr,
     user: String,
     cluster: String,
     method: String,
@@ -73,8 +75,9 @@ impl fmt::Display for End {
 }
 
 impl Audit {
-    pub(super) fn new(method: &Method, target: &Target<'_>) -> Self {
+    pub(super) fn new(peer: SocketAddr, method: &Method, target: &Target<'_>) -> Self {
         Self {
+            peer,
             user: String::new(),
             cluster: clip(target.cluster),
             method: clip(method.as_str()),
@@ -93,10 +96,6 @@ impl Audit {
 
     pub(super) fn cluster(&mut self, agent: &AgentCredential) {
         self.cluster.clone_from(&agent.name);
-    }
-
-    pub(super) fn cluster_name(&self) -> &str {
-        &self.cluster
     }
 
     /// Counter of what the client sends.
@@ -133,6 +132,7 @@ impl Drop for Audit {
         let end = self.end.take().unwrap_or(End::ClientGone);
         tracing::info!(
             target: "audit",
+            peer = %self.peer,
             user = self.user,
             cluster = self.cluster,
             method = self.method,

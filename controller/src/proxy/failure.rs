@@ -11,7 +11,7 @@ pub(super) fn refusal(failure: &Failure) -> Refusal {
     match failure {
         Failure::Agent(text) if is_timeout(text) => Refusal::new(StatusCode::GATEWAY_TIMEOUT, text),
         Failure::RequestTooLarge => Refusal::new(StatusCode::PAYLOAD_TOO_LARGE, text),
-        Failure::Shutdown => Refusal::unavailable(text, super::AWAY),
+        Failure::Shutdown => Refusal::unavailable(text).retry_after(super::SOON),
         _ => Refusal::new(StatusCode::BAD_GATEWAY, text),
     }
 }

@@ -37,12 +37,7 @@ impl Client {
     /// # Errors
     ///
     /// `ca_pem` holds no certificate.
-    pub fn new(
-        address: SocketAddr,
-        ca_pem: &[u8],
-        cluster: &str,
-        token: &str,
-    ) -> Result<Self> {
+    pub fn new(address: SocketAddr, ca_pem: &[u8], cluster: &str, token: &str) -> Result<Self> {
         let options = TlsOptions {
             ca_pem: ca_pem.to_vec(),
             roots: Roots::Only,

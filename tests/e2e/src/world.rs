@@ -171,7 +171,10 @@ impl World {
     pub async fn start(settings: Settings, progress: impl Fn(&str)) -> Result<Self> {
         let folder = Folder::new(settings.folder.clone())?;
         let files = SelfSigned::create(&folder.path, &[])?;
-        progress(&format!("certificates and tokens in {}", folder.path.display()));
+        progress(&format!(
+            "certificates and tokens in {}",
+            folder.path.display()
+        ));
         let standin = StandIn::start(Options::default()).await?;
         progress(&format!("stand-in Kubernetes API on {}", standin.url()));
         let local = SocketAddr::from(([127, 0, 0, 1], 0));
@@ -270,7 +273,10 @@ impl World {
     /// The agent has stopped.
     pub async fn reset_control_connection(&self) -> Result<()> {
         let seen = self.agent.state();
-        ensure!(matches!(seen, State::Registered(_)), "not registered: {seen:?}");
+        ensure!(
+            matches!(seen, State::Registered(_)),
+            "not registered: {seen:?}"
+        );
         self.cut();
         self.agent.changed(&seen).await;
         self.joined().await

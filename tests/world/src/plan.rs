@@ -150,8 +150,9 @@ impl Plan {
     /// The same without anything that could make the request fail.
     #[must_use]
     pub fn calm(mut self, rng: &mut Rng) -> Self {
-        self.body = self.body.map(|len| len.min(10_000));
-        self.length = self.length.min(10_000);
+        self.body = self.body.map(|len| len.min(3000));
+        self.length = self.length.min(3000);
+        self.piece = MAX_PIECE;
         self.body_breaks = None;
         self.cancel = None;
         self.client_pace = (0, 10);

@@ -158,6 +158,7 @@ fn config(args: Args) -> anyhow::Result<(ServerConfig, Option<TryOut>)> {
             if !listen.ip().is_unspecified() {
                 names.push(listen.ip().to_string());
             }
+            let path = std::path::absolute(path)?;
             Some((SelfSigned::create(path, &names)?, args.tls_name))
         }
         None => None,

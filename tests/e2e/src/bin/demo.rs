@@ -1,6 +1,9 @@
 //! The demo: a Kubernetes API, a controller and an agent in one process, ready for your kubectl.
 
-#![expect(clippy::print_stdout, reason = "the demo talks to the person who started it")]
+#![expect(
+    clippy::print_stdout,
+    reason = "the demo talks to the person who started it"
+)]
 
 use std::{path::PathBuf, process::ExitCode, time::Duration};
 
@@ -103,7 +106,9 @@ async fn stay(world: &World) -> Result<()> {
             stopped = &mut stop => return stopped.context("cannot wait for Ctrl-C"),
         }
         // The pod may have been deleted by the person who tries this out.
-        let _ = world.standin.push_log("web-0", &format!("request {count} served"));
+        let _ = world
+            .standin
+            .push_log("web-0", &format!("request {count} served"));
         let _ = world.standin.touch_pod("web-0");
     }
     Ok(())

@@ -57,8 +57,14 @@ pub(crate) fn in_world(
     test: impl FnOnce(World) -> Pin<Box<dyn Future<Output = Result<()>>>>,
 ) {
     block_on(async {
-        let settings = Settings { runtime, hasty: true, ..Settings::default() };
-        let world = World::start(settings, |_| {}).await.expect("the world starts");
+        let settings = Settings {
+            runtime,
+            hasty: true,
+            ..Settings::default()
+        };
+        let world = World::start(settings, |_| {})
+            .await
+            .expect("the world starts");
         if let Err(error) = test(world).await {
             panic!("{error:?}");
         }
@@ -118,11 +124,18 @@ pub(crate) async fn pair<R: Runtime>(runtime: R, handler: impl Handler) -> (Hub,
 }
 
 pub(crate) fn head(path: &str) -> RequestHead {
-    RequestHead { method: "POST".into(), path: path.into(), ..RequestHead::default() }
+    RequestHead {
+        method: "POST".into(),
+        path: path.into(),
+        ..RequestHead::default()
+    }
 }
 
 pub(crate) fn ok() -> ResponseHead {
-    ResponseHead { status: 200, headers: Vec::new() }
+    ResponseHead {
+        status: 200,
+        headers: Vec::new(),
+    }
 }
 
 pub(crate) async fn rest(answer: &mut Answer) -> Result<Vec<u8>, Failure> {

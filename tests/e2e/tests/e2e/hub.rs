@@ -1,13 +1,29 @@
 //! An agent with a handler of its own and the controller's end, over a real WebSocket on loopback:
 //! what the event loop promises, on both runtimes.
 
-use std::sync::{
-    Arc,
-    atomic::{AtomicUsize, Ordering},
+use std::{
+    future::Future,
+    io,
+    net::SocketAddr,
+    sync::{
+        Arc,
+        atomic::{AtomicUsize, Ordering},
+    },
+    time::Instant,
 };
 
 use bytes::Bytes;
-use controlplane_driver::{Failure, OpenError, Request, Responder, Runtime, State};
+use controlplane_driver::{
+    Agent, AgentInfo, Failure, Limits, Metered, OpenError, Request, Responder, Runtime, State,
+    Token,
+};
+use futures_util::{SinkExt, StreamExt};
+use rustls::{ClientConfig, pki_types::ServerName};
+use tokio::net::TcpListener;
+use tokio_tungstenite::tungstenite::{
+    Error as WsError, Message,
+    protocol::{CloseFrame, WebSocketConfig},
+};
 
 use crate::bench::{PATIENCE, head, ok, on_both, pair, pattern, rest};
 
@@ -20,6 +36,146 @@ on_both! {
     p212_a_shutdown_lets_open_requests_end_and_refuses_new_ones
     a_handler_that_panics_costs_its_own_request
     an_agent_whose_last_handle_is_dropped_stops
+    every_address_of_a_name_is_tried
+    p148_a_message_above_the_limit_closes_with_1009
+    p019_every_close_code_leads_to_a_new_attempt
+}
+
+/// A runtime whose names have a dead address before the living one.
+#[derive(Clone, Default)]
+struct TwoAddresses<R>(R, Option<SocketAddr>);
+
+#[expect(clippy::manual_async_fn, reason = "as in the trait")]
+impl<R: Runtime> Runtime for TwoAddresses<R> {
+    type Io = R::Io;
+    type Socket = R::Socket;
+    type Timer = R::Timer;
+
+    fn name(&self) -> &'static str {
+        self.0.name()
+    }
+
+    fn resolve(
+        &self,
+        host: String,
+        port: u16,
+    ) -> impl Future<Output = io::Result<Vec<SocketAddr>>> + Send + 'static {
+        let dead = self.1;
+        let living = self.0.resolve(host, port);
+        async move {
+            let mut addresses: Vec<SocketAddr> = dead.into_iter().collect();
+            addresses.extend(living.await?);
+            Ok(addresses)
+        }
+    }
+
+    fn tcp(
+        &self,
+        address: SocketAddr,
+    ) -> impl Future<Output = io::Result<Self::Io>> + Send + 'static {
+        self.0.tcp(address)
+    }
+
+    fn tls(
+        &self,
+        io: Self::Io,
+        config: Arc<ClientConfig>,
+        name: ServerName<'static>,
+    ) -> impl Future<Output = io::Result<Self::Io>> + Send + 'static {
+        self.0.tls(io, config, name)
+    }
+
+    fn websocket(
+        &self,
+        request: http::Request<()>,
+        io: Metered<Self::Io>,
+        config: WebSocketConfig,
+    ) -> impl Future<Output = Result<Self::Socket, WsError>> + Send + 'static {
+        self.0.websocket(request, io, config)
+    }
+
+    fn spawn(&self, task: impl Future<Output = ()> + Send + 'static) {
+        self.0.spawn(task);
+    }
+
+    fn timer(&self, at: Instant) -> Self::Timer {
+        self.0.timer(at)
+    }
+
+    fn now(&self) -> Instant {
+        self.0.now()
+    }
+}
+
+async fn every_address_of_a_name_is_tried<R: Runtime>(runtime: R) {
+    let closed = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let dead = closed.local_addr().unwrap();
+    drop(closed);
+    // It asserts that it registers.
+    let (_hub, agent) = pair(TwoAddresses(runtime, Some(dead)), echo).await;
+    assert_eq!(agent.stats().registrations, 1);
+}
+
+/// A controller that speaks by hand, with an agent that dials it.
+async fn by_hand<R: Runtime>(runtime: R, limits: Limits) -> (TcpListener, Agent<R>) {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let url = format!("ws://{}", listener.local_addr().unwrap());
+    let info = AgentInfo {
+        agent_id: "agent-1".into(),
+        ..AgentInfo::default()
+    };
+    let agent = Agent::builder(url, Token::new("token").unwrap(), info)
+        .runtime(runtime)
+        .allow_plaintext(true)
+        .handler(echo)
+        .limits(limits)
+        .start()
+        .unwrap();
+    (listener, agent)
+}
+
+async fn p148_a_message_above_the_limit_closes_with_1009<R: Runtime>(runtime: R) {
+    let limits = Limits {
+        frame: 10_000,
+        ..Limits::agent()
+    };
+    let (listener, _agent) = by_hand(runtime, limits).await;
+    for _ in 0..2 {
+        let (tcp, _) = listener.accept().await.unwrap();
+        let mut socket = tokio_tungstenite::accept_async(tcp).await.unwrap();
+        assert!(socket.next().await.unwrap().unwrap().is_text());
+        socket
+            .send(Message::text(" ".repeat(10_001)))
+            .await
+            .unwrap();
+        let closed = loop {
+            if let Message::Close(frame) = socket.next().await.unwrap().unwrap() {
+                break frame.unwrap();
+            }
+        };
+        assert_eq!(u16::from(closed.code), 1009);
+    }
+}
+
+async fn p019_every_close_code_leads_to_a_new_attempt<R: Runtime>(runtime: R) {
+    let (listener, agent) = by_hand(runtime, Limits::agent()).await;
+    for code in [1000, 1008] {
+        let (tcp, _) = listener.accept().await.unwrap();
+        let mut socket = tokio_tungstenite::accept_async(tcp).await.unwrap();
+        assert!(socket.next().await.unwrap().unwrap().is_text());
+        let frame = CloseFrame {
+            code: code.into(),
+            reason: "test".into(),
+        };
+        socket.close(Some(frame)).await.unwrap();
+        // The agent echoes the close (P-019) before it comes back.
+        let echoed = socket.next().await.unwrap().unwrap();
+        let Message::Close(Some(echoed)) = echoed else {
+            panic!("{echoed:?}")
+        };
+        assert_eq!(u16::from(echoed.code), code);
+    }
+    assert_ne!(agent.state(), State::Stopped);
 }
 
 /// Sends back what it gets, piece by piece.

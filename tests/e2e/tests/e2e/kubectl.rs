@@ -45,13 +45,20 @@ impl Kubectl {
         let given = env::var_os("KUBECTL").map(PathBuf::from);
         let Some(program) = given.or_else(in_path) else {
             let test = std::thread::current().name().unwrap_or("?").to_string();
-            assert!(env::var("CI").as_deref() != Ok("true"), "{test}: kubectl is required in CI");
+            assert!(
+                env::var("CI").as_deref() != Ok("true"),
+                "{test}: kubectl is required in CI"
+            );
             eprintln!("SKIPPED {test}: there is no kubectl in PATH and KUBECTL is not set");
             return None;
         };
         let home = world.folder().join("home");
         fs::create_dir_all(&home).unwrap();
-        Some(Self { program, kubeconfig: world.kubeconfig(), home })
+        Some(Self {
+            program,
+            kubeconfig: world.kubeconfig(),
+            home,
+        })
     }
 
     fn command(&self, args: &[&str]) -> Command {
@@ -90,7 +97,11 @@ impl Kubectl {
         let mut child = self.command(args).spawn()?;
         let stdout = child.stdout.take().context("stdout")?;
         let stderr = child.stderr.take().context("stderr")?;
-        Ok(Following { lines: BufReader::new(stdout).lines(), stderr, child })
+        Ok(Following {
+            lines: BufReader::new(stdout).lines(),
+            stderr,
+            child,
+        })
     }
 }
 
@@ -125,7 +136,9 @@ impl Following {
 
 fn in_path() -> Option<PathBuf> {
     let path = env::var_os("PATH")?;
-    env::split_paths(&path).map(|dir| dir.join("kubectl")).find(|file| file.is_file())
+    env::split_paths(&path)
+        .map(|dir| dir.join("kubectl"))
+        .find(|file| file.is_file())
 }
 
 /// Skips the rest of a test where there is no kubectl.
@@ -143,9 +156,19 @@ async fn check_reads(kubectl: &Kubectl) -> Result<()> {
     ensure!(version.contains("Server Version: v1."), "{version}");
     let table = kubectl.run(&["get", "pods"]).await?;
     let mut lines = table.lines();
-    let columns: Vec<&str> = lines.next().unwrap_or_default().split_whitespace().collect();
-    ensure!(columns == ["NAME", "READY", "STATUS", "RESTARTS", "AGE"], "{table}");
-    ensure!(lines.next().is_some_and(|line| line.starts_with("web-0 ")), "{table}");
+    let columns: Vec<&str> = lines
+        .next()
+        .unwrap_or_default()
+        .split_whitespace()
+        .collect();
+    ensure!(
+        columns == ["NAME", "READY", "STATUS", "RESTARTS", "AGE"],
+        "{table}"
+    );
+    ensure!(
+        lines.next().is_some_and(|line| line.starts_with("web-0 ")),
+        "{table}"
+    );
     let wide = kubectl.run(&["get", "pods", "-o", "wide"]).await?;
     ensure!(wide.contains("NODE"), "{wide}");
     let json = kubectl.run(&["get", "pods", "-o", "json"]).await?;
@@ -169,11 +192,15 @@ async fn reads(world: World) -> Result<()> {
 
 async fn writes(world: World) -> Result<()> {
     let kubectl = kubectl!(world);
-    let created = kubectl.run(&["create", "configmap", "a", "--from-literal=k=v"]).await?;
+    let created = kubectl
+        .run(&["create", "configmap", "a", "--from-literal=k=v"])
+        .await?;
     ensure!(created == "configmap/a created\n", "{created}");
     let twice = kubectl.fail(&["create", "configmap", "a"]).await?;
     ensure!(twice.contains("configmaps \"a\" already exists"), "{twice}");
-    let value = kubectl.run(&["get", "configmap", "a", "-o", "jsonpath={.data.k}"]).await?;
+    let value = kubectl
+        .run(&["get", "configmap", "a", "-o", "jsonpath={.data.k}"])
+        .await?;
     ensure!(value == "v", "{value}");
     let deleted = kubectl.run(&["delete", "configmap", "a"]).await?;
     ensure!(deleted.contains("configmap \"a\" deleted"), "{deleted}");
@@ -190,20 +217,27 @@ async fn applies(world: World) -> Result<()> {
     let kubectl = kubectl!(world);
     let manifest = |value: &str| -> Result<String> {
         let file = world.folder().join("manifest.yaml");
-        let text = format!(
-            "apiVersion: v1\nkind: ConfigMap\nmetadata:\n  name: m\ndata:\n  k: {value}\n"
-        );
+        let text =
+            format!("apiVersion: v1\nkind: ConfigMap\nmetadata:\n  name: m\ndata:\n  k: {value}\n");
         fs::write(&file, text)?;
         Ok(path_text(&file))
     };
-    for (value, outcome) in [("one", "created"), ("one", "unchanged"), ("two", "configured")] {
+    for (value, outcome) in [
+        ("one", "created"),
+        ("one", "unchanged"),
+        ("two", "configured"),
+    ] {
         let applied = kubectl.run(&["apply", "-f", &manifest(value)?]).await?;
         ensure!(applied == format!("configmap/m {outcome}\n"), "{applied}");
     }
     let file = manifest("three")?;
-    let applied = kubectl.run(&["apply", "--server-side", "--force-conflicts", "-f", &file]).await?;
+    let applied = kubectl
+        .run(&["apply", "--server-side", "--force-conflicts", "-f", &file])
+        .await?;
     ensure!(applied == "configmap/m serverside-applied\n", "{applied}");
-    let value = kubectl.run(&["get", "configmap", "m", "-o", "jsonpath={.data.k}"]).await?;
+    let value = kubectl
+        .run(&["get", "configmap", "m", "-o", "jsonpath={.data.k}"])
+        .await?;
     ensure!(value == "three", "{value}");
     let deleted = kubectl.run(&["delete", "-f", &file]).await?;
     ensure!(deleted.contains("\"m\" deleted"), "{deleted}");
@@ -284,7 +318,10 @@ async fn followed_logs_end_when_the_connection_is_reset(world: World) -> Result<
     log.until("one").await?;
     world.cut();
     let (success, error) = log.end().await?;
-    ensure!(!success && !error.is_empty(), "a log that broke off passed for whole: {error}");
+    ensure!(
+        !success && !error.is_empty(),
+        "a log that broke off passed for whole: {error}"
+    );
     world.joined().await?;
     let log = kubectl.run(&["logs", "web-0"]).await?;
     ensure!(log == "one\n", "{log}");
@@ -298,7 +335,8 @@ async fn a_wrong_token_is_told_our_text(world: World) -> Result<()> {
     let text = world.kubeconfig_with(Token::new("S3CRET")?, "demo")?;
     fs::write(world.kubeconfig(), text)?;
     let error = kubectl.fail(&["get", "pods"]).await?;
-    let start = "error: You must be logged in to the server (the token is not known to this controller";
+    let start =
+        "error: You must be logged in to the server (the token is not known to this controller";
     ensure!(error.contains(start), "{error}");
     ensure!(!error.contains("S3CRET"), "the token was shown: {error}");
     Ok(())
@@ -309,7 +347,8 @@ async fn an_agent_that_is_away_is_told_our_text(world: World) -> Result<()> {
     kubectl.run(&["get", "pods"]).await?;
     world.agent.shutdown(std::time::Duration::ZERO).await;
     let error = kubectl.fail(&["get", "pods"]).await?;
-    let expected = "Error from server (ServiceUnavailable): the agent of cluster \"demo\" is not connected";
+    let expected =
+        "Error from server (ServiceUnavailable): the agent of cluster \"demo\" is not connected";
     ensure!(error.contains(expected), "{error}");
     Ok(())
 }
@@ -317,6 +356,9 @@ async fn an_agent_that_is_away_is_told_our_text(world: World) -> Result<()> {
 async fn exec_is_refused_in_plain_words(world: World) -> Result<()> {
     let kubectl = kubectl!(world);
     let error = kubectl.fail(&["exec", "web-0", "--", "true"]).await?;
-    ensure!(error.contains("exec, attach, cp and port-forward do not work"), "{error}");
+    ensure!(
+        error.contains("exec, attach, cp and port-forward do not work"),
+        "{error}"
+    );
     Ok(())
 }

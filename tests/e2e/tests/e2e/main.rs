@@ -2,6 +2,7 @@
 
 mod bench;
 mod demo;
+mod docs;
 mod hub;
 mod kube_crate;
 mod kubectl;

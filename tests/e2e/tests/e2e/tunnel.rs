@@ -1,10 +1,11 @@
 //! Through the whole tunnel with a plain client: every error a user can run into, bodies of any
 //! size, and what becomes of what is under way when a connection breaks.
 
-use std::time::Duration;
+use std::{fs, time::Duration};
 
 use anyhow::{Result, ensure};
 use bytes::Bytes;
+use controlplane_driver::State;
 use controlplane_e2e::{
     client::Answer,
     standin::{Fault, pattern},
@@ -23,12 +24,17 @@ in_both_worlds! {
     p158_what_is_under_way_ends_with_an_error_when_the_connection_breaks
     p186_a_client_that_goes_away_ends_its_request_at_the_api
     an_agent_that_is_away_is_503_and_comes_back
+    p181_a_refused_token_is_tried_again_as_its_file_then_says
+    a_ca_file_is_read_anew_at_each_connect
 }
 
 async fn status(answer: Answer) -> Result<(u16, String, String)> {
     let code = answer.status().as_u16();
     let body = answer.json().await?;
-    ensure!(body["kind"] == "Status" && body["code"] == code, "not a Status: {body}");
+    ensure!(
+        body["kind"] == "Status" && body["code"] == code,
+        "not a Status: {body}"
+    );
     let text = |field: &str| body[field].as_str().unwrap_or_default().to_string();
     Ok((code, text("reason"), text("message")))
 }
@@ -43,17 +49,32 @@ async fn large_bodies_pass_both_ways_unchanged(world: World) -> Result<()> {
     const SIZE: u64 = 10_000_000;
     let client = world.client()?;
     let answer = client.get(&format!("/api/v1/bytes?n={SIZE}")).await?;
-    ensure!(answer.bytes().await? == pattern(0, SIZE as usize), "a download differs");
+    ensure!(
+        answer.bytes().await? == pattern(0, SIZE as usize),
+        "a download differs"
+    );
 
     let sent = pattern(0, SIZE as usize);
-    let pieces: Vec<Bytes> = (0..).map_while(|i| {
-        let at = i * 77_777;
-        (at < sent.len()).then(|| sent.slice(at..sent.len().min(at + 77_777)))
-    }).collect();
-    let echo = client.stream("POST", "/api/v1/echo", futures_util::stream::iter(pieces)).await?;
-    ensure!(echo.bytes().await? == sent, "an echo of unknown length differs");
-    let echo = client.send("POST", "/api/v1/echo", &[], sent.clone()).await?;
-    ensure!(echo.bytes().await? == sent, "an echo of known length differs");
+    let pieces: Vec<Bytes> = (0..)
+        .map_while(|i| {
+            let at = i * 77_777;
+            (at < sent.len()).then(|| sent.slice(at..sent.len().min(at + 77_777)))
+        })
+        .collect();
+    let echo = client
+        .stream("POST", "/api/v1/echo", futures_util::stream::iter(pieces))
+        .await?;
+    ensure!(
+        echo.bytes().await? == sent,
+        "an echo of unknown length differs"
+    );
+    let echo = client
+        .send("POST", "/api/v1/echo", &[], sent.clone())
+        .await?;
+    ensure!(
+        echo.bytes().await? == sent,
+        "an echo of known length differs"
+    );
     Ok(())
 }
 
@@ -72,19 +93,33 @@ async fn p153_a_client_that_does_not_read_holds_up_nobody_else(world: World) -> 
 async fn errors_are_kubernetes_statuses(world: World) -> Result<()> {
     let client = world.client()?;
     let (code, reason, text) = status(client.with_token("wrong").get("/version").await?).await?;
-    ensure!((code, &*reason) == (401, "Unauthorized") && text.contains("token"), "{text}");
+    ensure!(
+        (code, &*reason) == (401, "Unauthorized") && text.contains("token"),
+        "{text}"
+    );
     let (code, ..) = status(client.with_token("").get("/version").await?).await?;
     ensure!(code == 401);
     let mut elsewhere = client.clone();
     elsewhere.prefix = "/clusters/nosuch".into();
     let (code, reason, text) = status(elsewhere.get("/version").await?).await?;
-    ensure!((code, &*reason) == (404, "NotFound") && text.contains("nosuch"), "{text}");
-    for path in ["/metrics", "/api/../metrics", "/api/%2e%2e/metrics", "/apifoo", "//api"] {
+    ensure!(
+        (code, &*reason) == (404, "NotFound") && text.contains("nosuch"),
+        "{text}"
+    );
+    for path in [
+        "/metrics",
+        "/api/../metrics",
+        "/api/%2e%2e/metrics",
+        "/apifoo",
+        "//api",
+    ] {
         let (code, _, text) = status(client.get(path).await?).await?;
         ensure!(matches!(code, 400 | 403 | 404), "{path}: {code} {text}");
     }
     let long = "x".repeat(100_000);
-    let answer = client.send("GET", "/version", &[("X-Long", &long)], Bytes::new()).await?;
+    let answer = client
+        .send("GET", "/version", &[("X-Long", &long)], Bytes::new())
+        .await?;
     ensure!(answer.status() == 431, "a long header: {}", answer.status());
     let unknown = client.get("/api/v1/namespaces/default/pods/nosuch").await?;
     let (code, reason, text) = status(unknown).await?;
@@ -99,7 +134,10 @@ async fn an_upstream_that_is_down_or_slow_has_a_defined_end(world: World) -> Res
     ensure!(client.get(pods).await?.status() == 500);
     world.standin.set_fault(Fault::Reset);
     let (code, _, text) = status(client.get(pods).await?).await?;
-    ensure!(code == 502 && text.contains("kubernetes API request failed"), "{code} {text}");
+    ensure!(
+        code == 502 && text.contains("kubernetes API request failed"),
+        "{code} {text}"
+    );
     world.standin.set_fault(Fault::None);
     ensure!(client.get(pods).await?.status() == 200);
     Ok(())
@@ -115,13 +153,24 @@ async fn p194_a_clients_own_identity_never_arrives(world: World) -> Result<()> {
         ("X-Remote-User", "root"),
         ("X-Kept", "yes"),
     ];
-    client.send("GET", "/version", &headers, Bytes::new()).await?.bytes().await?;
+    client
+        .send("GET", "/version", &headers, Bytes::new())
+        .await?
+        .bytes()
+        .await?;
     let seen = world.standin.requests();
-    let [request] = &seen[..] else { anyhow::bail!("seen {} requests", seen.len()) };
+    let [request] = &seen[..] else {
+        anyhow::bail!("seen {} requests", seen.len())
+    };
     let expected = format!("Bearer {}", world.standin.token());
     ensure!(request.header("authorization") == Some(&*expected));
     ensure!(request.header("x-kept") == Some("yes"));
-    for name in ["cookie", "impersonate-user", "impersonate-group", "x-remote-user"] {
+    for name in [
+        "cookie",
+        "impersonate-user",
+        "impersonate-group",
+        "x-remote-user",
+    ] {
         ensure!(request.header(name).is_none(), "{name} arrived");
     }
     Ok(())
@@ -131,7 +180,9 @@ async fn p158_what_is_under_way_ends_with_an_error_when_the_connection_breaks(
     world: World,
 ) -> Result<()> {
     let client = world.client()?;
-    let mut watch = client.get("/api/v1/namespaces/default/pods?watch=true").await?;
+    let mut watch = client
+        .get("/api/v1/namespaces/default/pods?watch=true")
+        .await?;
     watch.until("web-0").await?;
     world.cut();
     loop {
@@ -148,7 +199,9 @@ async fn p158_what_is_under_way_ends_with_an_error_when_the_connection_breaks(
 
 async fn p186_a_client_that_goes_away_ends_its_request_at_the_api(world: World) -> Result<()> {
     let client = world.client()?;
-    let mut watch = client.get("/api/v1/namespaces/default/pods?watch=true").await?;
+    let mut watch = client
+        .get("/api/v1/namespaces/default/pods?watch=true")
+        .await?;
     watch.until("web-0").await?;
     ensure!(world.agent.stats().streams_open == 1);
     drop(watch);
@@ -168,11 +221,61 @@ async fn an_agent_that_is_away_is_503_and_comes_back(mut world: World) -> Result
             break answer;
         }
     };
-    ensure!(answer.header("retry-after").is_some(), "503 without Retry-After");
+    ensure!(
+        answer.header("retry-after").is_some(),
+        "503 without Retry-After"
+    );
     let (_, reason, text) = status(answer).await?;
-    ensure!(reason == "ServiceUnavailable" && text.contains("agent"), "{text}");
+    ensure!(
+        reason == "ServiceUnavailable" && text.contains("agent"),
+        "{text}"
+    );
     world.stop_controller().await;
     let nobody = client.get("/version").await;
     ensure!(nobody.is_err(), "a stopped controller answered");
+    Ok(())
+}
+
+/// The state in which the agent waits, with its reason.
+async fn waiting(world: &World, part: &str) -> Result<()> {
+    let mut state = world.agent.state();
+    loop {
+        if let State::Waiting { reason, .. } = &state
+            && reason.to_string().contains(part)
+        {
+            return Ok(());
+        }
+        ensure!(state != State::Stopped, "the agent stopped");
+        state = world.agent.changed(&state).await;
+    }
+}
+
+async fn p181_a_refused_token_is_tried_again_as_its_file_then_says(world: World) -> Result<()> {
+    let file = world.folder().join("agent.token");
+    let token = fs::read(&file)?;
+    fs::write(&file, "not-the-token")?;
+    world.cut();
+    waiting(
+        &world,
+        "the server refused the agent's token (HTTP status 401)",
+    )
+    .await?;
+    fs::write(&file, token)?;
+    world.joined().await?;
+    // It kept its identity.
+    ensure!(world.client()?.get("/version").await?.status() == 200);
+    Ok(())
+}
+
+async fn a_ca_file_is_read_anew_at_each_connect(world: World) -> Result<()> {
+    let file = world.folder().join("ca.pem");
+    let ca = fs::read(&file)?;
+    fs::remove_file(&file)?;
+    world.cut();
+    waiting(&world, "ca.pem").await?;
+    fs::write(&file, world.standin.ca_pem())?;
+    waiting(&world, "UnknownIssuer").await?;
+    fs::write(&file, ca)?;
+    world.joined().await?;
     Ok(())
 }

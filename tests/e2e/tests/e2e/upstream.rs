@@ -50,7 +50,10 @@ impl Api {
                 }
             }
         });
-        Self { address, connections }
+        Self {
+            address,
+            connections,
+        }
     }
 
     fn config(&self) -> KubernetesConfig {
@@ -68,7 +71,11 @@ impl Connection {
         let mut read = Vec::new();
         while !read.ends_with(end.as_bytes()) {
             let mut byte = [0];
-            assert_eq!(self.0.read(&mut byte).await.unwrap(), 1, "ended early: {read:?}");
+            assert_eq!(
+                self.0.read(&mut byte).await.unwrap(),
+                1,
+                "ended early: {read:?}"
+            );
             read.push(byte[0]);
         }
         String::from_utf8(read).unwrap()
@@ -89,7 +96,10 @@ impl Connection {
 }
 
 fn get(path: &str) -> RequestHead {
-    RequestHead { method: "GET".into(), ..head(path) }
+    RequestHead {
+        method: "GET".into(),
+        ..head(path)
+    }
 }
 
 async fn tunnel<R: Runtime>(
@@ -116,7 +126,10 @@ fn agent_said(failure: Failure) -> String {
 async fn p163_p201_a_request_reaches_the_api_byte_for_byte<R: Runtime>(runtime: R) {
     let mut api = Api::new().await;
     let token = TokenSource::Fixed(Token::new("sa-token").unwrap());
-    let config = KubernetesConfig { token: Some(token), ..api.config() };
+    let config = KubernetesConfig {
+        token: Some(token),
+        ..api.config()
+    };
     let (hub, _agent) = tunnel(runtime, config).await;
     let mut asked = get("/api/v1/namespaces/a/services/x:y/proxy/a%2Fb;c=d");
     asked.query = Some("q=%2f&m&z=;".into());
@@ -134,17 +147,30 @@ async fn p163_p201_a_request_reaches_the_api_byte_for_byte<R: Runtime>(runtime: 
     let mut connection = api.accept().await;
     let request = connection.head().await;
     let mut lines: Vec<&str> = request.trim_end().lines().collect();
-    assert_eq!(lines.remove(0), "GET /api/v1/namespaces/a/services/x:y/proxy/a%2Fb;c=d?q=%2f&m&z=; HTTP/1.1");
+    assert_eq!(
+        lines.remove(0),
+        "GET /api/v1/namespaces/a/services/x:y/proxy/a%2Fb;c=d?q=%2f&m&z=; HTTP/1.1"
+    );
     lines.sort_unstable();
     let host = format!("host: {}", api.address);
-    assert_eq!(lines, ["accept: application/json", "authorization: Bearer sa-token", &host]);
+    assert_eq!(
+        lines,
+        [
+            "accept: application/json",
+            "authorization: Bearer sa-token",
+            &host
+        ]
+    );
     connection.write("HTTP/1.1 200 OK\r\nX-A: 1\r\nX-A: 2\r\nConnection: X-B\r\nX-B: 3\r\nContent-Length: 2\r\n\r\nok").await;
     let head = answer.head().await.unwrap();
     assert_eq!(head.status, 200);
     let mut headers = head.headers;
     headers.sort();
     let expected = [("Content-Length", "2"), ("x-a", "1"), ("x-a", "2")];
-    assert_eq!(headers, expected.map(|(n, v)| (n.to_string(), v.to_string())));
+    assert_eq!(
+        headers,
+        expected.map(|(n, v)| (n.to_string(), v.to_string()))
+    );
     assert_eq!(rest(&mut answer).await.unwrap(), b"ok");
 }
 
@@ -155,7 +181,11 @@ async fn p207_a_known_length_is_a_length_and_an_unknown_one_is_chunked<R: Runtim
     known.headers.push(("content-length".into(), "5".into()));
     for (asked, end, expected) in [
         (known, "hello", "content-length: 5\r\n"),
-        (head("/api/v1/pods"), "5\r\nhello\r\n0\r\n\r\n", "transfer-encoding: chunked\r\n"),
+        (
+            head("/api/v1/pods"),
+            "5\r\nhello\r\n0\r\n\r\n",
+            "transfer-encoding: chunked\r\n",
+        ),
     ] {
         let (mut body, mut answer) = hub.request(asked, true).await.unwrap();
         body.write("hello".into()).await.unwrap();
@@ -164,7 +194,9 @@ async fn p207_a_known_length_is_a_length_and_an_unknown_one_is_chunked<R: Runtim
         let request = connection.head().await;
         assert!(request.contains(expected), "{request}");
         connection.read_until(end).await;
-        connection.write("HTTP/1.1 201 Created\r\nConnection: close\r\n\r\n").await;
+        connection
+            .write("HTTP/1.1 201 Created\r\nConnection: close\r\n\r\n")
+            .await;
         drop(connection);
         assert_eq!(answer.head().await.unwrap().status, 201);
         assert_eq!(rest(&mut answer).await.unwrap(), b"");
@@ -173,17 +205,29 @@ async fn p207_a_known_length_is_a_length_and_an_unknown_one_is_chunked<R: Runtim
 
 async fn a_token_file_is_read_anew<R: Runtime>(runtime: R) {
     let mut api = Api::new().await;
-    let file = std::env::temp_dir().join(format!("token-{}-{}", std::process::id(), api.address.port()));
+    let file = std::env::temp_dir().join(format!(
+        "token-{}-{}",
+        std::process::id(),
+        api.address.port()
+    ));
     std::fs::write(&file, "first").unwrap();
-    let config = KubernetesConfig { token: Some(TokenSource::File(file.clone())), ..api.config() };
+    let config = KubernetesConfig {
+        token: Some(TokenSource::File(file.clone())),
+        ..api.config()
+    };
     let (hub, _agent) = tunnel(runtime, config).await;
     for token in ["first", "second"] {
         std::fs::write(&file, token).unwrap();
         let (_, mut answer) = hub.request(get("/version"), false).await.unwrap();
         let mut connection = api.accept().await;
         let request = connection.head().await;
-        assert!(request.contains(&format!("authorization: Bearer {token}\r\n")), "{request}");
-        connection.write("HTTP/1.1 200 OK\r\nConnection: close\r\n\r\n").await;
+        assert!(
+            request.contains(&format!("authorization: Bearer {token}\r\n")),
+            "{request}"
+        );
+        connection
+            .write("HTTP/1.1 200 OK\r\nConnection: close\r\n\r\n")
+            .await;
         answer.head().await.unwrap();
     }
     std::fs::remove_file(&file).unwrap();
@@ -205,7 +249,11 @@ async fn p173_an_api_that_does_not_answer_is_given_up<R: Runtime>(runtime: R) {
     let mut api = Api::new().await;
     let mut config = api.config();
     let short = Duration::from_millis(50);
-    config.limits = UpstreamLimits { head: short, write: short, ..UpstreamLimits::default() };
+    config.limits = UpstreamLimits {
+        head: short,
+        write: short,
+        ..UpstreamLimits::default()
+    };
     let (hub, _agent) = tunnel(runtime, config).await;
     let failed = text_of(&hub, get("/version"));
     let (mut connection, failed) = tokio::join!(api.accept(), failed);
@@ -222,9 +270,14 @@ async fn p206_too_many_requests_are_refused_visibly<R: Runtime>(runtime: R) {
     let (_, mut first) = hub.request(get("/api/v1/a"), false).await.unwrap();
     let mut connection = api.accept().await;
     let text = agent_said(text_of(&hub, get("/api/v1/b")).await.unwrap_err());
-    assert!(text.contains("too many requests at once: the agent has 1"), "{text}");
+    assert!(
+        text.contains("too many requests at once: the agent has 1"),
+        "{text}"
+    );
     connection.head().await;
-    connection.write("HTTP/1.1 200 OK\r\nContent-Length: 1\r\n\r\n1").await;
+    connection
+        .write("HTTP/1.1 200 OK\r\nContent-Length: 1\r\n\r\n1")
+        .await;
     first.head().await.unwrap();
     assert_eq!(rest(&mut first).await.unwrap(), b"1");
 }
@@ -257,13 +310,17 @@ async fn p187_silence_ends_an_answer_but_not_a_watch<R: Runtime>(runtime: R) {
     let (_, mut watching) = hub.request(watch, false).await.unwrap();
     let mut watched = api.accept().await;
     watched.head().await;
-    watched.write("HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n").await;
+    watched
+        .write("HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n")
+        .await;
     watching.head().await.unwrap();
 
     let (_, mut answer) = hub.request(get("/api/v1/pods"), false).await.unwrap();
     let mut silent = api.accept().await;
     silent.head().await;
-    silent.write("HTTP/1.1 200 OK\r\nContent-Length: 10\r\n\r\nhalf").await;
+    silent
+        .write("HTTP/1.1 200 OK\r\nContent-Length: 10\r\n\r\nhalf")
+        .await;
     answer.head().await.unwrap();
     let text = agent_said(rest(&mut answer).await.unwrap_err());
     assert!(text.contains("sent nothing for"), "{text}");
@@ -284,7 +341,9 @@ async fn p186_a_cancelled_request_closes_its_connection<R: Runtime>(runtime: R) 
     let (_, mut answer) = hub.request(get("/api"), false).await.unwrap();
     let mut after_head = api.accept().await;
     after_head.head().await;
-    after_head.write("HTTP/1.1 200 OK\r\nContent-Length: 10\r\n\r\nhalf").await;
+    after_head
+        .write("HTTP/1.1 200 OK\r\nContent-Length: 10\r\n\r\nhalf")
+        .await;
     answer.head().await.unwrap();
     drop(answer);
     after_head.closed().await;
@@ -315,7 +374,9 @@ async fn an_early_answer_passes_although_the_body_is_not_done<R: Runtime>(runtim
     body.write("first".into()).await.unwrap();
     let mut connection = api.accept().await;
     connection.head().await;
-    connection.write("HTTP/1.1 413 Payload Too Large\r\nContent-Length: 3\r\n\r\nbig").await;
+    connection
+        .write("HTTP/1.1 413 Payload Too Large\r\nContent-Length: 3\r\n\r\nbig")
+        .await;
     assert_eq!(answer.head().await.unwrap().status, 413);
     assert_eq!(rest(&mut answer).await.unwrap(), b"big");
     // Nobody wants the rest, and its sender is told.
