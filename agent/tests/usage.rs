@@ -261,3 +261,20 @@ fn a_health_address_in_use_is_named() {
         );
     }
 }
+
+#[test]
+fn the_readme_names_only_options_that_exist() {
+    let readme = include_str!("../../README.md");
+    for program in programs() {
+        let help = program.output(&["--help"], &[]);
+        let help = String::from_utf8(help.stdout).unwrap();
+        let mut lines = 0;
+        for line in readme.lines().filter(|line| line.starts_with("pipeops-agent ")) {
+            lines += 1;
+            for option in line.split(' ').filter(|word| word.starts_with("--")) {
+                assert!(help.contains(&format!("{option} ")), "{option} in {line}");
+            }
+        }
+        assert!(lines > 0);
+    }
+}

@@ -115,7 +115,11 @@ async fn stopped(stopping: &mut watch::Receiver<bool>) {
     let _ = stopping.wait_for(|stopping| *stopping).await;
 }
 
-async fn respond(app: &App, client: &Client, request: Request<Incoming>) -> Response<ResponseBody> {
+async fn respond(
+    app: &Arc<App>,
+    client: &Client,
+    request: Request<Incoming>,
+) -> Response<ResponseBody> {
     let uri = request.uri().clone();
     let route = Route::of(uri.path());
     if client.visit.refused && route != Route::Health {
@@ -126,9 +130,14 @@ async fn respond(app: &App, client: &Client, request: Request<Incoming>) -> Resp
             .response();
     }
     match route {
-        Route::Agent => endpoint::respond(app, client, request)
-            .await
-            .unwrap_or_else(Refusal::response),
+        Route::Agent => match endpoint::respond(app, client, request).await {
+            Ok(response) => response,
+            Err(refused) => {
+                let code = refused.code.as_u16();
+                tracing::warn!(peer = %client.peer, code, reason = refused.message, "agent refused");
+                refused.response()
+            }
+        },
         Route::Cluster { cluster, path } => {
             let target = proxy::Target {
                 cluster,

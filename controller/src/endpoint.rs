@@ -49,7 +49,6 @@ pub(crate) async fn respond(
         Refusal::new(StatusCode::INTERNAL_SERVER_ERROR, error.to_string())
     })?;
     if let Err(wait) = hub.admit().await {
-        tracing::warn!(agent = agent.name, peer = %client.peer, "two agents with one token");
         let message = "agents with the same token keep taking over from each other: give each \
                        agent a token of its own";
         let seconds = wait.as_secs() + u64::from(wait.subsec_nanos() > 0);

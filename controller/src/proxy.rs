@@ -3,7 +3,10 @@
 mod answer;
 mod audit;
 mod failure;
+mod grant;
 mod upload;
+
+use std::sync::Arc;
 
 use controlplane_driver::{Hub, IdentityPolicy, OpenError, PeerFault, RequestHead, rules};
 use http::{HeaderMap, Request, Response, StatusCode, header};
@@ -13,6 +16,7 @@ use self::{
     answer::Pour,
     audit::{Audit, End},
     failure::refusal,
+    grant::Grant,
     upload::Upload,
 };
 use crate::{
@@ -47,10 +51,11 @@ struct Permitted {
     impersonates: bool,
     /// What to say if the agent leaves before it is asked.
     away: Refusal,
+    grant: Grant,
 }
 
 pub(crate) async fn respond(
-    app: &App,
+    app: &Arc<App>,
     client: &Client,
     target: Target<'_>,
     request: Request<Incoming>,
@@ -77,7 +82,7 @@ pub(crate) async fn respond(
 
 /// Who asks, for which cluster, and whether that may be relayed.
 fn permit(
-    app: &App,
+    app: &Arc<App>,
     client: &Client,
     target: Target<'_>,
     request: &Request<Incoming>,
@@ -117,6 +122,7 @@ fn permit(
         head,
         impersonates,
         away,
+        grant: Grant::new(app.clone(), credentials.clone(), user, agent),
     })
 }
 
@@ -131,6 +137,7 @@ async fn relay(
         head,
         impersonates,
         away,
+        grant,
     } = permitted;
     let has_body = !body.is_end_stream();
     let bodiless = head.method == "HEAD";
@@ -147,9 +154,9 @@ async fn relay(
     if impersonates && !impersonated(&hub) {
         return Err(away);
     }
-    let upload = Upload::start(body, outgoing, audit.bytes_in());
+    let upload = Upload::start(body, outgoing, grant.clone(), audit.bytes_in());
     match answer.head().await {
-        Ok(head) => Ok((head, Pour::new(answer, upload, bodiless))),
+        Ok(head) => Ok((head, Pour::new(answer, upload, grant, bodiless))),
         Err(failure) => {
             audit.end(End::failed(&failure, upload.client_left()));
             Err(refusal(&failure))

@@ -46,6 +46,11 @@ impl<T, E: fmt::Display> Reloaded<T, E> {
         })
     }
 
+    /// The state of the files when they were last looked at.
+    pub(crate) fn latest(&self) -> Arc<T> {
+        lock(&self.state).value.clone()
+    }
+
     /// The state of the files now, or the last good one.
     pub(crate) fn current(&self) -> Arc<T> {
         let now = stamps(&self.paths);

@@ -6,9 +6,15 @@
 //! `controlplane-async-std` implement it. Every decision of the protocol is made by
 //! [`core`](controlplane_core); here bytes are moved.
 
+#![cfg_attr(
+    test,
+    allow(clippy::unwrap_used, reason = "in a test a panic is the message")
+)]
+
 mod agent;
 mod body;
 mod dial;
+mod ends;
 mod handler;
 mod hub;
 mod links;

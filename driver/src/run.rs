@@ -4,7 +4,6 @@
 //! their streams and keep their timers here.
 
 use std::{
-    collections::BTreeMap,
     future::poll_fn,
     pin::{Pin, pin},
     sync::{Arc, Mutex, PoisonError},
@@ -18,10 +17,11 @@ use controlplane_core::{
     Time,
 };
 use futures_channel::mpsc;
-use futures_util::{StreamExt, stream::AbortHandle};
+use futures_util::StreamExt;
 
 use crate::{
-    body::{Event, Events, Inflow, Outflow, Piece},
+    body::{Event, Piece},
+    ends::Ends,
     links::Links,
     runtime::{Runtime, Timer},
 };
@@ -89,91 +89,6 @@ pub(crate) type SharedStats = Arc<Mutex<Stats>>;
 
 pub(crate) fn stats(shared: &SharedStats) -> Stats {
     *shared.lock().unwrap_or_else(PoisonError::into_inner)
-}
-
-/// The event loop's hold on one stream.
-struct End {
-    pieces: mpsc::UnboundedSender<Piece>,
-    taken: mpsc::UnboundedSender<()>,
-    /// Refused by the machine for now.
-    held: Option<Bytes>,
-    /// The stream ends in order once `held` was taken.
-    ending: bool,
-    task: Option<AbortHandle>,
-}
-
-/// The ends of all streams.
-pub(crate) struct Ends {
-    by_id: BTreeMap<StreamId, End>,
-    events: Events,
-    incoming: mpsc::UnboundedReceiver<(StreamId, Event)>,
-}
-
-impl Ends {
-    fn new() -> Self {
-        let (events, incoming) = mpsc::unbounded();
-        Self {
-            by_id: BTreeMap::new(),
-            events,
-            incoming,
-        }
-    }
-
-    /// Makes the ends of a new stream.
-    pub(crate) fn open(&mut self, id: StreamId) -> (Outflow, Inflow) {
-        let (pieces, out) = mpsc::unbounded();
-        let (taken, credit) = mpsc::unbounded();
-        let end = End {
-            pieces,
-            taken,
-            held: None,
-            ending: false,
-            task: None,
-        };
-        self.by_id.insert(id, end);
-        let events = self.events.clone();
-        let outflow = Outflow {
-            id,
-            pieces: out,
-            events: events.clone(),
-        };
-        let inflow = Inflow {
-            id,
-            events,
-            taken: credit,
-            owed: false,
-            over: false,
-        };
-        (outflow, inflow)
-    }
-
-    /// The task that ends with the stream.
-    pub(crate) fn bind(&mut self, id: StreamId, task: AbortHandle) {
-        if let Some(end) = self.by_id.get_mut(&id) {
-            end.task = Some(task);
-        }
-    }
-
-    /// Hands a piece to the stream's reader. Nobody may be reading any more: then the stream's
-    /// own end is on its way.
-    pub(crate) fn hand(&mut self, id: StreamId, piece: Piece) {
-        if let Some(end) = self.by_id.get(&id) {
-            let _ = end.pieces.unbounded_send(piece);
-        }
-    }
-
-    pub(crate) fn forget(&mut self, id: StreamId) {
-        self.by_id.remove(&id);
-    }
-
-    fn reset(&mut self, id: StreamId) {
-        if let Some(End {
-            task: Some(task), ..
-        }) = self.by_id.remove(&id)
-        {
-            task.abort();
-        }
-    }
 }
 
 /// A loop around a machine.

@@ -9,6 +9,7 @@ use http::{HeaderMap, HeaderName, HeaderValue, Response, StatusCode, header};
 use super::{
     audit::{Audit, End},
     failure::refusal,
+    grant::Grant,
     upload::Upload,
 };
 use crate::{
@@ -20,15 +21,17 @@ use crate::{
 pub(super) struct Pour {
     answer: Answer,
     upload: Upload,
+    grant: Grant,
     /// The request was a `HEAD`.
     bodiless: bool,
 }
 
 impl Pour {
-    pub(super) fn new(answer: Answer, upload: Upload, bodiless: bool) -> Self {
+    pub(super) fn new(answer: Answer, upload: Upload, grant: Grant, bodiless: bool) -> Self {
         Self {
             answer,
             upload,
+            grant,
             bodiless,
         }
     }
@@ -146,6 +149,10 @@ impl Flow {
 
     async fn piece(&mut self) -> Option<Result<Bytes, End>> {
         let piece = self.pour.answer.next().await?;
+        if piece.is_ok() && !self.pour.grant.holds() {
+            let text = "the user's right to reach the cluster was withdrawn";
+            return Some(Err(End::Failed(text.into())));
+        }
         let left = || self.pour.upload.client_left();
         Some(piece.map_err(|failure| End::failed(&failure, left())))
     }

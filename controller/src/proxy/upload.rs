@@ -10,6 +10,8 @@ use http_body_util::BodyExt as _;
 use hyper::body::{Body as _, Incoming};
 use tokio::task::JoinHandle;
 
+use super::grant::Grant;
+
 /// A body that is being relayed; dropped, it is given up.
 #[derive(Debug)]
 pub(super) struct Upload {
@@ -19,7 +21,12 @@ pub(super) struct Upload {
 
 impl Upload {
     /// Relays `body` in a task of its own, because the answer may come before its end.
-    pub(super) fn start(body: Incoming, outgoing: RequestBody, bytes: Arc<AtomicU64>) -> Self {
+    pub(super) fn start(
+        body: Incoming,
+        outgoing: RequestBody,
+        grant: Grant,
+        bytes: Arc<AtomicU64>,
+    ) -> Self {
         let client_left = Arc::new(AtomicBool::new(false));
         if body.is_end_stream() {
             outgoing.finish();
@@ -30,7 +37,7 @@ impl Upload {
         }
         let left = client_left.clone();
         let task = tokio::spawn(async move {
-            if !relay(body, outgoing, &bytes).await {
+            if !relay(body, outgoing, grant, &bytes).await {
                 left.store(true, Ordering::Relaxed);
             }
         });
@@ -55,7 +62,12 @@ impl Drop for Upload {
 }
 
 /// False if the client broke off; then the request is cancelled with `outgoing`.
-async fn relay(mut body: Incoming, mut outgoing: RequestBody, bytes: &AtomicU64) -> bool {
+async fn relay(
+    mut body: Incoming,
+    mut outgoing: RequestBody,
+    mut grant: Grant,
+    bytes: &AtomicU64,
+) -> bool {
     while let Some(frame) = body.frame().await {
         let Ok(frame) = frame else {
             return false;
@@ -63,7 +75,7 @@ async fn relay(mut body: Incoming, mut outgoing: RequestBody, bytes: &AtomicU64)
         // Trailers are not relayed (P-201).
         if let Ok(data) = frame.into_data() {
             bytes.fetch_add(data.len() as u64, Ordering::Relaxed);
-            if outgoing.write(data).await.is_err() {
+            if !grant.holds() || outgoing.write(data).await.is_err() {
                 return true;
             }
         }

@@ -8,7 +8,7 @@ use pipeops_controller::{Server, ServerConfig, ServerError};
 use serde_json::json;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 
-use crate::world::{World, empty, piece, status, text, within};
+use crate::world::{Agent, World, empty, piece, status, text, within};
 
 const PODS: &str = "/clusters/demo/api/v1/pods";
 /// A patience that ends soon, for tests that wait for its end.
@@ -23,19 +23,7 @@ async fn a_client_that_does_not_read_loses_its_answer_and_delays_nobody() {
         let (id, _) = agent.request().await;
         agent.head(&id, 200, json!({})).await;
         let slow = slow.await.unwrap();
-        // More than all sockets on the way hold; it ends when the controller has had enough.
-        let chunk = vec![b'x'; 1 << 15];
-        let cancelled = loop {
-            agent.chunk(&id, &chunk).await;
-            let message = tokio::select! {
-                biased;
-                message = agent.recv() => message,
-                () = std::future::ready(()) => continue,
-            };
-            break message;
-        };
-        assert_eq!(cancelled["type"], "proxy_cancel");
-        assert_eq!(cancelled["request_id"], id.as_str());
+        flood(&mut agent, &id).await;
 
         let quick = world.asking("GET", PODS);
         let (id, _) = agent.request().await;
@@ -44,6 +32,41 @@ async fn a_client_that_does_not_read_loses_its_answer_and_delays_nobody() {
         agent.end(&id).await;
         assert_eq!(text(quick.await.unwrap()).await, "quick");
         assert!(slow.into_body().collect().await.is_err());
+    })
+    .await;
+}
+
+/// Sends more than all sockets on the way hold, until the controller has had enough.
+async fn flood(agent: &mut Agent, id: &str) {
+    let chunk = vec![b'x'; 1 << 15];
+    let cancelled = loop {
+        agent.chunk(id, &chunk).await;
+        tokio::select! {
+            biased;
+            message = agent.recv() => break message,
+            () = std::future::ready(()) => {}
+        }
+    };
+    assert_eq!(cancelled["type"], "proxy_cancel");
+    assert_eq!(cancelled["request_id"], id);
+}
+
+#[tokio::test]
+async fn a_client_that_takes_nothing_for_too_long_is_dropped() {
+    within(async {
+        let world = World::with(|config| {
+            config.limits.write = SHORT;
+            config.agent_limits.recv_stream = usize::MAX;
+            config.agent_limits.recv_total = usize::MAX;
+        });
+        let world = Arc::new(world.await);
+        let mut agent = world.agent().await;
+        let asked = world.asking("GET", PODS);
+        let (id, _) = agent.request().await;
+        agent.head(&id, 200, json!({})).await;
+        let response = asked.await.unwrap();
+        flood(&mut agent, &id).await;
+        assert!(response.into_body().collect().await.is_err());
     })
     .await;
 }

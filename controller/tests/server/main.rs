@@ -6,5 +6,6 @@ mod agents;
 mod audit;
 mod limits;
 mod program;
+mod refusals;
 mod requests;
 mod world;

@@ -18,10 +18,11 @@ use super::State;
 use crate::{
     body::Piece,
     dial::Dial,
+    ends::Ends,
     handler::{Body, BodyWriter, BoxFuture, Request, Responder, SharedHandler},
     links::Links,
     meter::Meter,
-    run::{Ends, Origin, Side},
+    run::{Origin, Side},
     runtime::Runtime,
 };
 

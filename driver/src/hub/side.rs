@@ -12,9 +12,10 @@ use tokio::sync::watch;
 use super::{Answer, RequestBody};
 use crate::{
     body::Piece,
+    ends::Ends,
     links::{BoxSocket, Links},
     meter::Meter,
-    run::{Ends, Side},
+    run::Side,
     runtime::Runtime,
 };
 

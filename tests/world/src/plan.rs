@@ -14,6 +14,8 @@ pub enum Weather {
     Fair,
     /// The link is sound, but somebody puts messages into it that the peer never sent.
     Hostile,
+    /// The same, and no end breaks anything either: every request has to succeed.
+    Still,
     /// Everything.
     Storm,
 }
@@ -144,19 +146,16 @@ impl Plan {
         if body.is_none() {
             plan.head.method = "GET".into();
         }
+        if weather == Weather::Still {
+            plan = plan.sound(rng);
+        }
         plan
     }
 
-    /// The same without anything that could make the request fail.
-    #[must_use]
-    pub fn calm(mut self, rng: &mut Rng) -> Self {
-        self.body = self.body.map(|len| len.min(3000));
-        self.length = self.length.min(3000);
-        self.piece = MAX_PIECE;
+    /// The same without anything that could make the request fail, however large it is.
+    fn sound(mut self, rng: &mut Rng) -> Self {
         self.body_breaks = None;
         self.cancel = None;
-        self.client_pace = (0, 10);
-        self.upstream_pace = (0, 10);
         self.answer_after = usize::MAX;
         self.answer = Some(response(rng));
         self.answer_breaks = None;
@@ -164,13 +163,15 @@ impl Plan {
         self
     }
 
-    /// Whether its own ends bring it to an end that is no success.
+    /// The same without anything that could make the request fail, or last.
     #[must_use]
-    pub const fn breaks(&self) -> bool {
-        self.body_breaks.is_some()
-            || self.cancel.is_some()
-            || self.answer.is_none()
-            || self.answer_breaks.is_some()
+    pub fn calm(mut self, rng: &mut Rng) -> Self {
+        self.body = self.body.map(|len| len.min(3000));
+        self.length = self.length.min(3000);
+        self.piece = MAX_PIECE;
+        self.client_pace = (0, 10);
+        self.upstream_pace = (0, 10);
+        self.sound(rng)
     }
 }
 

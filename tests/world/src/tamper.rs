@@ -2,7 +2,7 @@
 
 use std::collections::VecDeque;
 
-use crate::link::Wire;
+use crate::link::{Side, Wire};
 
 /// What is done to the messages of one type, once.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
@@ -23,7 +23,8 @@ pub struct Tamperer {
     tamper: Tamper,
     /// So many are let pass.
     skip: u64,
-    held: Option<(String, String)>,
+    /// What comes late, with the request and the direction it is about.
+    held: Option<(Side, String, String)>,
     /// It has done its deed.
     pub done: bool,
 }
@@ -40,14 +41,14 @@ impl Tamperer {
         }
     }
 
-    /// What is sent in place of `wire`.
-    pub fn pass(&mut self, wire: Wire) -> VecDeque<Wire> {
+    /// What `from` sends in place of `wire`.
+    pub fn pass(&mut self, from: Side, wire: Wire) -> VecDeque<Wire> {
         let Wire::Text(text) = wire else {
             return VecDeque::from([wire]);
         };
         let id = field(&text, "request_id").unwrap_or_default().to_string();
-        if let Some((held, late)) = self.held.take_if(|(held, _)| *held == id) {
-            debug_assert_eq!(held, id);
+        let next = |held: &mut (Side, String, String)| held.0 == from && held.1 == id;
+        if let Some((.., late)) = self.held.take_if(next) {
             return VecDeque::from([Wire::Text(text), Wire::Text(late)]);
         }
         let (Tamper::Alter(kind)
@@ -65,7 +66,7 @@ impl Tamperer {
         match self.tamper {
             Tamper::Alter(_) => VecDeque::from([Wire::Text(altered(&text))]),
             Tamper::Delay(_) => {
-                self.held = Some((id, text));
+                self.held = Some((from, id, text));
                 VecDeque::new()
             }
             Tamper::Drop(_) => VecDeque::new(),

@@ -183,7 +183,8 @@ impl World {
         let agent = AgentHost::new(&mut rng, roomy);
         let controller = ControllerHost::new(&mut rng, roomy);
         Self {
-            foreign: rng.chance(200),
+            // It has no messages of the types that are tampered with.
+            foreign: rng.chance(200) && setup.tamper.is_none(),
             rng,
             now: Time::ZERO,
             weather: setup.weather,
@@ -324,7 +325,7 @@ impl World {
     /// Puts a message of `from` under way.
     fn transmit(&mut self, link: u64, from: Side, wire: Wire) {
         let wires = match &mut self.tamperer {
-            Some(tamperer) => tamperer.pass(wire),
+            Some(tamperer) => tamperer.pass(from, wire),
             None => [wire].into(),
         };
         let to = from.other();

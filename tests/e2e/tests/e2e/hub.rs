@@ -45,7 +45,6 @@ on_both! {
 #[derive(Clone, Default)]
 struct TwoAddresses<R>(R, Option<SocketAddr>);
 
-#[expect(clippy::manual_async_fn, reason = "as in the trait")]
 impl<R: Runtime> Runtime for TwoAddresses<R> {
     type Io = R::Io;
     type Socket = R::Socket;

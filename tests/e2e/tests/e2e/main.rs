@@ -1,4 +1,5 @@
 //! End-to-end tests, in one binary because linking dominates.
+#![allow(clippy::unwrap_used, reason = "in a test a panic is the message")]
 
 mod bench;
 mod demo;

@@ -148,3 +148,29 @@ fn bounds(who: &str, stats: &Stats, limits: &Limits) -> Check {
     }
     Ok(())
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_account_that_is_wrong_by_one_byte_is_seen() {
+        let mut stats = Stats::default();
+        stats.held_in = 1000;
+        stats.streams_open = 2;
+        assert_eq!(account("it", &stats, 2, [400, 600].into_iter()), Ok(()));
+        assert!(account("it", &stats, 2, [400, 601].into_iter()).is_err());
+        assert!(account("it", &stats, 3, [400, 600].into_iter()).is_err());
+    }
+
+    #[test]
+    fn one_above_a_bound_is_seen() {
+        let limits = Limits::agent();
+        let mut stats = Stats::default();
+        stats.streams_open = limits.streams;
+        stats.held_in = limits.recv_total;
+        assert_eq!(bounds("it", &stats, &limits), Ok(()));
+        stats.held_in += 1;
+        assert!(bounds("it", &stats, &limits).is_err());
+    }
+}

@@ -17,7 +17,7 @@ const STORM: Duration = Duration::from_secs(240);
 impl World {
     pub(super) fn live(&mut self) -> Check {
         self.after(Duration::from_millis(100), Event::Request);
-        if self.weather != Weather::Fair {
+        if matches!(self.weather, Weather::Hostile | Weather::Storm) {
             self.after(Duration::from_secs(5), Event::Fault);
         }
         self.until(Time::ZERO + STORM, |_| false)?;
@@ -43,17 +43,20 @@ impl World {
                 self.after(Duration::ZERO, Event::Arrive(id, side));
             }
         }
-        let open: Vec<(u64, bool)> = self
+        let open: Vec<(u64, bool, bool)> = self
             .exchanges
             .values()
-            .map(|e| (e.n, e.tainted && e.is_open()))
+            .map(|e| (e.n, e.tainted && e.is_open(), e.answered))
             .collect();
-        for (n, lied_about) in open {
+        for (n, lied_about, answered) in open {
             if lied_about {
                 // Nobody may ever answer it: an impatient client has to.
                 self.after(Duration::ZERO, Event::Cancel(n));
             }
-            self.after(Duration::ZERO, Event::UpstreamAnswers(n));
+            if answered {
+                // It may have hung in the middle.
+                self.after(Duration::ZERO, Event::UpstreamAnswers(n));
+            }
         }
     }
 
@@ -73,7 +76,7 @@ impl World {
             }
             let known = self.controller.up && self.controller.machine.joined().is_some();
             let stopping = self.agent.stopping || self.controller.stopping;
-            let links = self.links.len() == 1;
+            let links = self.links.len() == 1 && self.links.values().all(|link| !link.is_cut());
             if self.agent.is_ready() && known && !stopping && links {
                 self.count("recovered");
                 return Ok(());

@@ -1,1 +1,82 @@
-//! The oracle can fail: a link that breaks its promises is found out.
+//! The oracle can fail: a link that breaks its promises is found out, whatever it does.
+
+use controlplane_world::{Setup, Tamper, plan::Weather};
+
+use crate::simulation::all;
+
+/// Sound worlds, each with one message of one type tampered with: all are found out, and for the
+/// right reason.
+fn assert_found(tamper: Tamper, texts: &[&str]) {
+    let setup = |seed| Setup {
+        weather: Weather::Still,
+        tamper: Some((tamper, seed * 3)),
+        ..Setup::of(seed)
+    };
+    for outcome in all(0..4, setup) {
+        let Err(violation) = outcome else {
+            panic!("{tamper:?} was not noticed");
+        };
+        assert!(violation.tampered, "{violation}");
+        let expected = texts.iter().any(|text| violation.text.contains(text));
+        assert!(expected, "{tamper:?}: {violation}");
+    }
+}
+
+#[test]
+fn without_tampering_every_request_succeeds() {
+    let setup = |seed| Setup {
+        weather: Weather::Still,
+        ..Setup::of(seed)
+    };
+    for report in all(0..6, setup) {
+        let counts = report
+            .unwrap_or_else(|violation| panic!("{violation}"))
+            .counts;
+        // The last two are cut short by the end of the world.
+        let failed: u64 = counts
+            .iter()
+            .filter(|(what, _)| what.starts_with("failed"))
+            .map(|(_, count)| count)
+            .sum();
+        assert_eq!(failed, 2, "{counts:?}");
+        assert_eq!(counts["requests"], counts["finished"] + 2);
+    }
+}
+
+#[test]
+fn a_changed_byte_is_seen() {
+    assert_found(Tamper::Alter("proxy_response_chunk"), &["Answer differs"]);
+    assert_found(Tamper::Alter("proxy_request_chunk"), &["Request differs"]);
+}
+
+#[test]
+fn a_lost_message_is_seen() {
+    let lost = ["differs", "not all there", "has more"];
+    assert_found(Tamper::Drop("proxy_response_chunk"), &lost);
+    assert_found(Tamper::Drop("proxy_request_chunk"), &lost);
+    let stuck = ["never ended", "without a cause", "before the head"];
+    assert_found(Tamper::Drop("proxy_response_header"), &stuck);
+    assert_found(Tamper::Drop("proxy_response_end"), &stuck);
+    assert_found(Tamper::Drop("proxy_request_stream_end"), &stuck);
+    assert_found(Tamper::Drop("proxy_request"), &stuck);
+}
+
+#[test]
+fn a_repeated_message_is_seen() {
+    let twice = ["differs", "has more"];
+    assert_found(Tamper::Duplicate("proxy_response_chunk"), &twice);
+    assert_found(Tamper::Duplicate("proxy_request_chunk"), &twice);
+    let fault = ["without a cause"];
+    assert_found(Tamper::Duplicate("proxy_response_header"), &fault);
+}
+
+#[test]
+fn messages_in_another_order_are_seen() {
+    // Data behind data, and data behind the end.
+    let swapped = ["differs", "not all there", "has more"];
+    assert_found(Tamper::Delay("proxy_response_chunk"), &swapped);
+    assert_found(Tamper::Delay("proxy_request_chunk"), &swapped);
+    let late = ["without a cause", "never ended", "differs"];
+    assert_found(Tamper::Delay("proxy_response_header"), &late);
+    assert_found(Tamper::Delay("proxy_request"), &late);
+}

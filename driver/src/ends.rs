@@ -1,0 +1,96 @@
+//! The event loop's hold on its streams: channels to their readers and writers, and their tasks.
+
+use std::collections::BTreeMap;
+
+use bytes::Bytes;
+use controlplane_core::StreamId;
+use futures_channel::mpsc;
+use futures_util::stream::AbortHandle;
+
+use crate::body::{Event, Events, Inflow, Outflow, Piece};
+
+/// The event loop's hold on one stream.
+pub(crate) struct End {
+    pieces: mpsc::UnboundedSender<Piece>,
+    pub(crate) taken: mpsc::UnboundedSender<()>,
+    /// Refused by the machine for now.
+    pub(crate) held: Option<Bytes>,
+    /// The stream ends in order once `held` was taken.
+    pub(crate) ending: bool,
+    task: Option<AbortHandle>,
+}
+
+/// The ends of all streams.
+pub(crate) struct Ends {
+    pub(crate) by_id: BTreeMap<StreamId, End>,
+    events: Events,
+    pub(crate) incoming: mpsc::UnboundedReceiver<(StreamId, Event)>,
+}
+
+impl Ends {
+    pub(crate) fn new() -> Self {
+        let (events, incoming) = mpsc::unbounded();
+        Self {
+            by_id: BTreeMap::new(),
+            events,
+            incoming,
+        }
+    }
+
+    /// Makes the ends of a new stream.
+    pub(crate) fn open(&mut self, id: StreamId) -> (Outflow, Inflow) {
+        let (pieces, out) = mpsc::unbounded();
+        let (taken, credit) = mpsc::unbounded();
+        let end = End {
+            pieces,
+            taken,
+            held: None,
+            ending: false,
+            task: None,
+        };
+        self.by_id.insert(id, end);
+        let events = self.events.clone();
+        let outflow = Outflow {
+            id,
+            pieces: out,
+            events: events.clone(),
+        };
+        let inflow = Inflow {
+            id,
+            events,
+            taken: credit,
+            owed: false,
+            over: false,
+        };
+        (outflow, inflow)
+    }
+
+    /// The task that ends with the stream.
+    pub(crate) fn bind(&mut self, id: StreamId, task: AbortHandle) {
+        if let Some(end) = self.by_id.get_mut(&id) {
+            end.task = Some(task);
+        }
+    }
+
+    /// Hands a piece to the stream's reader. Nobody may be reading any more: then the stream's
+    /// own end is on its way.
+    pub(crate) fn hand(&mut self, id: StreamId, piece: Piece) {
+        if let Some(end) = self.by_id.get(&id) {
+            let _ = end.pieces.unbounded_send(piece);
+        }
+    }
+
+    pub(crate) fn forget(&mut self, id: StreamId) {
+        self.by_id.remove(&id);
+    }
+
+    /// Ends the stream's task.
+    pub(crate) fn reset(&mut self, id: StreamId) {
+        if let Some(End {
+            task: Some(task), ..
+        }) = self.by_id.remove(&id)
+        {
+            task.abort();
+        }
+    }
+}
