@@ -89,16 +89,16 @@ impl Agents {
     /// Notes who is connected, and ends the connections of agents whose token is no longer
     /// valid. To be called every few seconds.
     pub(crate) fn review(&self, credentials: &Credentials) {
-        let valid = |id: &String, entry: &mut Entry| {
-            let mut agents = credentials.agents.iter();
-            agents.any(|agent| agent.id == *id && agent.token_sha256 == entry.token)
-        };
+        let agents = credentials.agents.iter();
+        let tokens: BTreeMap<&str, TokenHash> = agents
+            .map(|agent| (&*agent.id, agent.token_sha256))
+            .collect();
         let mut hubs = lock(&self.hubs);
         let connected = hubs
             .values_mut()
             .filter(|entry| entry.hub.joined().is_some());
         connected.for_each(|entry| entry.seen = Instant::now());
-        let revoked = hubs.extract_if(.., |id, entry| !valid(id, entry));
+        let revoked = hubs.extract_if(.., |id, entry| tokens.get(&**id) != Some(&entry.token));
         for (id, entry) in revoked {
             tracing::warn!(
                 id,

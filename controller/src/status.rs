@@ -6,6 +6,9 @@ use serde_json::json;
 
 use crate::body::ResponseBody;
 
+/// Longest text of a `Warning`, which repeats what a client has sent.
+const MAX_WARNING: usize = 512;
+
 /// A request that is answered by the controller itself.
 #[derive(Debug)]
 pub(crate) struct Refusal {
@@ -60,7 +63,8 @@ impl Refusal {
     /// is in its discovery of what the API has.
     pub(crate) fn with_warning(self) -> Self {
         let mut quoted = String::new();
-        for c in self.message.chars().filter(|c| !c.is_control()) {
+        let text = self.message.chars().filter(|c| !c.is_control());
+        for c in text.take(MAX_WARNING) {
             if matches!(c, '"' | '\\') {
                 quoted.push('\\');
             }

@@ -5,6 +5,7 @@ use bytes::Bytes;
 use controlplane_driver::{Answer, ResponseHead};
 use futures_util::stream::unfold;
 use http::{HeaderMap, HeaderName, HeaderValue, Response, StatusCode, header};
+use tokio::task::yield_now;
 
 use super::{
     audit::{Audit, End},
@@ -108,6 +109,8 @@ fn pieces(flow: Flow) -> impl futures_util::Stream<Item = Result<Bytes, BrokenOf
             }
             Some(Err(end)) => {
                 flow.audit.end(end);
+                // What was relayed so far leaves before the connection breaks.
+                yield_now().await;
                 Some((Err(BrokenOff), None))
             }
         }

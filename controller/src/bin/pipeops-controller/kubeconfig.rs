@@ -103,8 +103,9 @@ fn write(path: &Path, text: &str, force: bool) -> anyhow::Result<()> {
     draft.push(".new");
     let draft = PathBuf::from(draft);
     let written = private(&draft).and_then(|mut file| {
-        file.write_all(text.as_bytes())?;
-        fs::rename(&draft, path)
+        let written = file.write_all(text.as_bytes());
+        let renamed = written.and_then(|()| fs::rename(&draft, path));
+        renamed.inspect_err(|_| drop(fs::remove_file(&draft)))
     });
     written.with_context(|| {
         format!(

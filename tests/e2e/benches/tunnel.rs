@@ -1,0 +1,106 @@
+//! What the tunnel costs, as ratios to the same requests sent to the stand-in directly in the same
+//! run: `cargo bench -p controlplane-e2e`.
+
+#![expect(clippy::print_stdout, reason = "a benchmark prints its figures")]
+
+use std::time::{Duration, Instant};
+
+use anyhow::Result;
+use controlplane_e2e::{
+    client::Client,
+    world::{RuntimeName, Settings, World},
+};
+
+/// Bytes of one download.
+const BULK: u64 = 64 << 20;
+/// Requests, one after the other and at once.
+const SMALL: usize = 200;
+const ROUNDS: usize = 5;
+
+fn main() -> Result<()> {
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .enable_all()
+        .build()?;
+    println!("ratios of medians, tunnel to direct; {ROUNDS} rounds, each in turn");
+    for name in [RuntimeName::Tokio, RuntimeName::AsyncStd] {
+        runtime.block_on(compare(name))?;
+    }
+    Ok(())
+}
+
+async fn compare(runtime: RuntimeName) -> Result<()> {
+    let settings = Settings {
+        runtime,
+        ..Settings::default()
+    };
+    let world = World::start(settings, |_| {}).await?;
+    let tunnel = world.client()?;
+    let ca = world.standin.ca_pem().as_bytes();
+    let mut direct = Client::new(world.standin.addr(), ca, "", world.standin.token())?;
+    direct.prefix.clear();
+    for (what, measure) in [
+        ("64 MiB download", Measure::Download),
+        ("200 requests one by one", Measure::Small),
+        ("200 requests at once", Measure::Burst),
+    ] {
+        let mut spans = [Vec::new(), Vec::new()];
+        for _ in 0..ROUNDS {
+            for (client, spans) in [&direct, &tunnel].into_iter().zip(&mut spans) {
+                let start = Instant::now();
+                measure.run(client).await?;
+                spans.push(start.elapsed());
+            }
+        }
+        let [direct, tunnel] = spans.map(median);
+        println!(
+            "{:<10} {what:<24} {:>6.2}   ({} ms direct, {} ms through the tunnel)",
+            runtime.as_str(),
+            tunnel.as_secs_f64() / direct.as_secs_f64(),
+            direct.as_millis(),
+            tunnel.as_millis(),
+        );
+    }
+    world.shutdown().await;
+    Ok(())
+}
+
+#[derive(Clone, Copy)]
+enum Measure {
+    Download,
+    Small,
+    Burst,
+}
+
+impl Measure {
+    async fn run(self, client: &Client) -> Result<()> {
+        match self {
+            Self::Download => {
+                let mut answer = client.get(&format!("/api/v1/bytes?n={BULK}")).await?;
+                let mut read = 0;
+                while let Some(data) = answer.next().await? {
+                    read += data.len() as u64;
+                }
+                anyhow::ensure!(read == BULK, "{read} bytes");
+            }
+            Self::Small => {
+                for _ in 0..SMALL {
+                    client.get("/version").await?.bytes().await?;
+                }
+            }
+            Self::Burst => {
+                let requests = (0..SMALL).map(|_| async {
+                    client.get("/version").await?.bytes().await
+                });
+                for outcome in futures_util::future::join_all(requests).await {
+                    outcome?;
+                }
+            }
+        }
+        Ok(())
+    }
+}
+
+fn median(mut spans: Vec<Duration>) -> Duration {
+    spans.sort_unstable();
+    spans[spans.len() / 2]
+}
