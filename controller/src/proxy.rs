@@ -141,19 +141,19 @@ async fn relay(
     } = permitted;
     let has_body = !body.is_end_stream();
     let bodiless = head.method == "HEAD";
-    let (outgoing, mut answer) = match hub.request(head, has_body).await {
+    // The agent may have come back with another policy since it was looked at.
+    let opened = match impersonates {
+        true => {
+            let policy = IdentityPolicy::Impersonate;
+            hub.request_under(policy, head, has_body).await
+        }
+        false => hub.request(head, has_body).await,
+    };
+    let (outgoing, mut answer) = match opened {
         Ok(opened) => opened,
-        Err(OpenError::Away) => return Err(away),
+        Err(OpenError::Away | OpenError::Policy) => return Err(away),
         Err(error) => return Err(not_opened(error)),
     };
-    // The agent may have come back with another policy in between.
-    let impersonated = |hub: &Hub| {
-        let joined = hub.joined();
-        joined.is_some_and(|joined| joined.policy == Some(IdentityPolicy::Impersonate))
-    };
-    if impersonates && !impersonated(&hub) {
-        return Err(away);
-    }
     let upload = Upload::start(body, outgoing, grant.clone(), audit.bytes_in());
     match answer.head().await {
         Ok(head) => Ok((head, Pour::new(answer, upload, grant, bodiless))),

@@ -55,6 +55,9 @@ pub enum OpenError {
     /// Longer than [`crate::Limits::head`].
     #[error("the request's path and headers are too long")]
     HeadTooLong,
+    /// The request needs another identity policy than the agent has (P-194).
+    #[error("the agent's identity policy is not the one that the request needs")]
+    Policy,
     /// More than [`crate::Limits::streams`].
     #[error("too many requests at once to this cluster")]
     TooManyStreams,

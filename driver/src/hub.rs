@@ -8,6 +8,7 @@ use std::{sync::Arc, time::Duration};
 use bytes::Bytes;
 use controlplane_core::{
     ControllerConfig, Failure, Joined, OpenError, RequestHead, ResponseHead, Stats, StreamEnd,
+    rules::IdentityPolicy,
 };
 use futures_channel::{mpsc, oneshot};
 use tokio::sync::watch;
@@ -102,8 +103,32 @@ impl Hub {
         head: RequestHead,
         has_body: bool,
     ) -> Result<(RequestBody, Answer), OpenError> {
+        self.open(head, has_body, None).await
+    }
+
+    /// As [`Self::request`], but only to an agent that has this policy at that very moment: it
+    /// may have come back with another since [`Self::joined`] was asked.
+    ///
+    /// # Errors
+    ///
+    /// As for [`Self::request`], and [`OpenError::Policy`].
+    pub async fn request_under(
+        &self,
+        policy: IdentityPolicy,
+        head: RequestHead,
+        has_body: bool,
+    ) -> Result<(RequestBody, Answer), OpenError> {
+        self.open(head, has_body, Some(policy)).await
+    }
+
+    async fn open(
+        &self,
+        head: RequestHead,
+        has_body: bool,
+        policy: Option<IdentityPolicy>,
+    ) -> Result<(RequestBody, Answer), OpenError> {
         let (reply, answer) = oneshot::channel();
-        let command = Command::Open(head, has_body, reply);
+        let command = Command::Open(head, has_body, policy, reply);
         let _ = self.commands.unbounded_send(command);
         answer.await.unwrap_or(Err(OpenError::Away))
     }

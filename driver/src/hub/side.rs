@@ -4,7 +4,7 @@ use std::{sync::Arc, task::Context, time::Duration};
 
 use controlplane_core::{
     Action, ConnId, Controller as Machine, Down, Input, Joined, Machine as _, Notice, OpenError,
-    Reason, RequestHead, Time,
+    Reason, RequestHead, Time, rules::IdentityPolicy,
 };
 use futures_channel::oneshot;
 use tokio::sync::watch;
@@ -25,7 +25,12 @@ pub(super) enum Command {
     Accept(BoxSocket, Meter),
     Admit(oneshot::Sender<Result<(), Duration>>),
     Cut,
-    Open(RequestHead, bool, oneshot::Sender<Opened>),
+    Open(
+        RequestHead,
+        bool,
+        Option<IdentityPolicy>,
+        oneshot::Sender<Opened>,
+    ),
     Shutdown(Duration),
 }
 
@@ -95,7 +100,10 @@ impl<R: Runtime> Side for HubSide<R> {
             Action::Left(reason) => {
                 let cluster = &self.name;
                 match &reason {
-                    Reason::Shutdown => tracing::info!(?cluster, %reason, "agent let go"),
+                    Reason::Shutdown
+                    | Reason::Closed {
+                        code: 1000 | 1001, ..
+                    } => tracing::info!(?cluster, %reason, "agent let go"),
                     _ => tracing::warn!(?cluster, %reason, "agent gone"),
                 }
                 self.joined.send_replace(None);
@@ -127,7 +135,12 @@ impl<R: Runtime> Side for HubSide<R> {
                     machine.handle(now, Input::Disconnected(conn, down));
                 }
             }
-            Command::Open(head, has_body, reply) => {
+            Command::Open(head, has_body, policy, reply) => {
+                let joined = machine.joined().and_then(|joined| joined.policy);
+                if policy.is_some() && machine.joined().is_some() && joined != policy {
+                    drop(reply.send(Err(OpenError::Policy)));
+                    return;
+                }
                 let opened = machine.open(now, head, has_body).map(|id| {
                     let (flow, mut inflow) = ends.open(id);
                     inflow.over = !has_body;

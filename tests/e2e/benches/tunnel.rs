@@ -88,9 +88,8 @@ impl Measure {
                 }
             }
             Self::Burst => {
-                let requests = (0..SMALL).map(|_| async {
-                    client.get("/version").await?.bytes().await
-                });
+                let requests =
+                    (0..SMALL).map(|_| async { client.get("/version").await?.bytes().await });
                 for outcome in futures_util::future::join_all(requests).await {
                     outcome?;
                 }

@@ -132,7 +132,10 @@ async fn a_watch_shows_an_event_at_once_and_ends_with_the_connection(world: Worl
     world.cut();
     // An error or the end, but not silence and no event that never was.
     let end = watch.next().await;
-    ensure!(!matches!(end, Some(Ok(_))), "an event out of nowhere: {end:?}");
+    ensure!(
+        !matches!(end, Some(Ok(_))),
+        "an event out of nowhere: {end:?}"
+    );
     Ok(())
 }
 

@@ -330,10 +330,18 @@ async fn followed_logs_end_when_the_connection_is_reset(world: World) -> Result<
 
 async fn a_wrong_token_is_told_our_text(world: World) -> Result<()> {
     let kubectl = kubectl!(world);
-    // Before it knows what the API offers, kubectl shows a text of its own for a 401 or 503.
+    let right = fs::read_to_string(world.kubeconfig())?;
+    let wrong = world.kubeconfig_with(Token::new("S3CRET")?, "demo")?;
+    // Before it knows what the API offers, kubectl shows our text as a warning only.
+    fs::write(world.kubeconfig(), &wrong)?;
+    let error = kubectl.fail(&["get", "pods"]).await?;
+    ensure!(
+        error.contains("Warning: the token is not known to this controller"),
+        "{error}"
+    );
+    fs::write(world.kubeconfig(), right)?;
     kubectl.run(&["get", "pods"]).await?;
-    let text = world.kubeconfig_with(Token::new("S3CRET")?, "demo")?;
-    fs::write(world.kubeconfig(), text)?;
+    fs::write(world.kubeconfig(), wrong)?;
     let error = kubectl.fail(&["get", "pods"]).await?;
     let start =
         "error: You must be logged in to the server (the token is not known to this controller";

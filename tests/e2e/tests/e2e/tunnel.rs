@@ -5,14 +5,15 @@ use std::{fs, time::Duration};
 
 use anyhow::{Result, ensure};
 use bytes::Bytes;
-use controlplane_driver::State;
+use controlplane_driver::{IdentityPolicy, State};
 use controlplane_e2e::{
     client::Answer,
     standin::{Fault, pattern},
-    world::World,
+    world::{Settings, World},
 };
+use pipeops_controller::credentials::{CredentialsFile, NewUser};
 
-use crate::bench::in_both_worlds;
+use crate::bench::{block_on, in_both_worlds};
 
 in_both_worlds! {
     the_tour_goes_well
@@ -278,4 +279,59 @@ async fn a_ca_file_is_read_anew_at_each_connect(world: World) -> Result<()> {
     fs::write(&file, ca)?;
     world.joined().await?;
     Ok(())
+}
+
+#[test]
+fn p196_users_with_a_kubernetes_user_are_impersonated_or_refused() {
+    for (identity, code) in [
+        (IdentityPolicy::Impersonate, 200),
+        (IdentityPolicy::ServiceAccount, 403),
+    ] {
+        let settings = Settings {
+            identity,
+            hasty: true,
+            ..Settings::default()
+        };
+        block_on(async {
+            let world = World::start(settings, |_| {}).await.unwrap();
+            let user = NewUser {
+                name: "jane".into(),
+                clusters: vec!["demo".into()],
+                kubernetes_user: Some("jane@example.com".into()),
+                groups: vec!["dev".into(), "ops".into()],
+            };
+            let token = CredentialsFile::new(world.credentials())
+                .add_user(user)
+                .unwrap()
+                .token;
+            let client = world.client().unwrap().with_token(token.as_str());
+            world.standin.clear_requests();
+            // The controller takes over a changed file within moments.
+            let answer = loop {
+                let answer = client.get("/version").await.unwrap();
+                if answer.status() != 401 {
+                    break answer;
+                }
+            };
+            assert_eq!(answer.status(), code);
+            let seen = world.standin.requests();
+            let users: Vec<_> = seen
+                .iter()
+                .filter_map(|r| r.header("impersonate-user"))
+                .collect();
+            let groups = seen
+                .iter()
+                .flat_map(|r| &r.headers)
+                .filter(|(name, _)| name == "impersonate-group");
+            let groups: Vec<&str> = groups.map(|(_, value)| &**value).collect();
+            if code == 200 {
+                assert_eq!(
+                    (users, groups),
+                    (vec!["jane@example.com"], vec!["dev", "ops"])
+                );
+            } else {
+                assert!(seen.is_empty());
+            }
+        });
+    }
 }
