@@ -29,6 +29,8 @@ pub(crate) struct Streams<T> {
     turn: VecDeque<StreamId>,
     /// Streams whose data was refused.
     blocked: BTreeSet<StreamId>,
+    /// Those from this one on are the next to be woken.
+    woken: StreamId,
     /// Charged for data that waits for the socket, over all streams.
     held_out: usize,
     /// Charged for data that local ends have not consumed, over all streams.
@@ -50,6 +52,7 @@ impl<T> Streams<T> {
             by_name: BTreeMap::new(),
             turn: VecDeque::new(),
             blocked: BTreeSet::new(),
+            woken: StreamId(0),
             held_out: 0,
             held_in: 0,
             opened: 0,
@@ -213,19 +216,19 @@ impl<T> Streams<T> {
         }
     }
 
-    /// Drops all that the stream has queued.
-    pub(crate) fn clear(&mut self, id: StreamId) {
+    /// Drops all that the stream has queued; true if data of it was refused.
+    pub(crate) fn clear(&mut self, id: StreamId) -> bool {
         let Some(stream) = self.by_id.get_mut(&id) else {
-            return;
+            return false;
         };
         self.held_out -= stream.held_out;
         stream.held_out = 0;
         stream.out.clear();
-        self.blocked.remove(&id);
         if stream.queued {
             stream.queued = false;
             self.turn.retain(|t| *t != id);
         }
+        self.blocked.remove(&id)
     }
 
     /// Whether a stream has anything to frame.
@@ -252,11 +255,14 @@ impl<T> Streams<T> {
         if self.held_out >= limits.send_total {
             return None;
         }
-        let id = self.blocked.iter().copied().find(|id| {
+        let after = self.woken;
+        let order = self.blocked.range(after..).chain(self.blocked.range(..after));
+        let id = order.copied().find(|id| {
             let held = self.by_id.get(id).map_or(0, |s| s.held_out);
             held <= limits.send_stream / 2
         })?;
         self.blocked.remove(&id);
+        self.woken = StreamId(id.0 + 1);
         Some(id)
     }
 }

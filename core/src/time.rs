@@ -62,3 +62,18 @@ pub struct Start {
     /// (P-091). No secret is derived from them.
     pub nonce: [u8; 16],
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn time_neither_runs_backwards_nor_to_its_end() {
+        let at = |s| Time::since_origin(Duration::from_secs(s));
+        assert_eq!(at(5).advance(at(7)), at(7));
+        assert_eq!(at(7).advance(at(5)), at(7));
+        let last = Time::ZERO.advance(Time::since_origin(Duration::MAX));
+        assert!(last + Duration::from_nanos(1) > last);
+        assert_eq!(last.advance(Time::since_origin(Duration::MAX)), last);
+    }
+}

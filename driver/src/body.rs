@@ -55,6 +55,17 @@ impl Outflow {
     }
 }
 
+impl Drop for Outflow {
+    fn drop(&mut self) {
+        self.pieces.close();
+        while let Ok(piece) = self.pieces.try_recv() {
+            if let Piece::Data(data) = piece {
+                let _ = self.events.unbounded_send((self.id, Event::Consumed(data.len())));
+            }
+        }
+    }
+}
+
 /// Where the data of a stream goes in.
 #[derive(Debug)]
 pub(crate) struct Inflow {

@@ -75,8 +75,11 @@ impl Ends {
     /// Hands a piece to the stream's reader. Nobody may be reading any more: then the stream's
     /// own end is on its way.
     pub(crate) fn hand(&mut self, id: StreamId, piece: Piece) {
-        if let Some(end) = self.by_id.get(&id) {
-            let _ = end.pieces.unbounded_send(piece);
+        if let Some(end) = self.by_id.get(&id)
+            && let Err(refused) = end.pieces.unbounded_send(piece)
+            && let Piece::Data(data) = refused.into_inner()
+        {
+            let _ = self.events.unbounded_send((id, Event::Consumed(data.len())));
         }
     }
 

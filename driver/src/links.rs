@@ -190,7 +190,17 @@ impl Links {
                     None => socket.flush().await,
                 };
                 if sent.is_ok() {
-                    while let Some(Ok(_)) = socket.next().await {}
+                    while let Some(Ok(_)) = socket.next().await {
+                        let mut yielded = false;
+                        std::future::poll_fn(|cx| {
+                            if std::mem::replace(&mut yielded, true) {
+                                return Poll::Ready(());
+                            }
+                            cx.waker().wake_by_ref();
+                            Poll::Pending
+                        })
+                        .await;
+                    }
                 }
             };
             timeout(&runtime, CLOSING, farewell).await;

@@ -296,7 +296,7 @@ impl<S: Side> State<S> {
             return;
         }
         self.input(Input::Ended(id, how));
-        if S::ENDED_IS_LAST || !clean {
+        if S::ENDED_IS_LAST {
             self.ends.forget(id);
         }
     }

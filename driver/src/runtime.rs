@@ -95,7 +95,10 @@ impl<T> WebSocket for T where
 
 /// Waits for `span`.
 pub async fn sleep<R: Runtime>(runtime: &R, span: Duration) {
-    let mut timer = pin!(runtime.timer(runtime.now() + span));
+    let Some(at) = runtime.now().checked_add(span) else {
+        return std::future::pending().await;
+    };
+    let mut timer = pin!(runtime.timer(at));
     poll_fn(|cx| timer.as_mut().poll(cx)).await;
 }
 

@@ -170,7 +170,13 @@ impl Agent {
 
     /// Tells streams that were refused and have room now.
     pub(super) fn wake(&mut self) {
-        while let Some(id) = self.streams.unblock(&self.config.limits) {
+        // No more than there is room for: each of the others would be refused again.
+        let limits = self.config.limits;
+        let room = limits.send_total.saturating_sub(self.streams.held_out());
+        for _ in 0..room.div_ceil(limits.chunk) {
+            let Some(id) = self.streams.unblock(&limits) else {
+                break;
+            };
             self.actions.push_back(Action::Writable(id));
         }
     }

@@ -136,7 +136,7 @@ impl Controller {
             return self.stale();
         }
         if end != StreamEnd::Clean {
-            return self.cancel(id);
+            return self.give_up(id, Failure::Disconnected);
         }
         state.body_open = false;
         let item = match state.held.take() {
@@ -336,7 +336,10 @@ impl Controller {
 
     /// Drops what is queued; `tell` an agent that knows of the request that no more will come.
     fn stop_sending(&mut self, id: StreamId, tell: bool) {
-        self.streams.clear(id);
+        if self.streams.clear(id) {
+            // Who waits for room learns that nobody wants more.
+            self.actions.push_back(Action::Writable(id));
+        }
         self.release_body(id);
         if let Some(stream) = self.streams.get_mut(id) {
             stream.state.body_open = false;

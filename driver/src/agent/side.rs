@@ -72,7 +72,8 @@ impl<R: Runtime> AgentSide<R> {
             body: Body { flow, over: false },
         };
         let responder = Responder(BodyWriter(inflow));
-        let answer = self.handler.handle(request, responder);
+        let handler = self.handler.clone();
+        let answer = async move { handler.handle(request, responder).await };
         // A handler that panics has dropped its responder, which tells the controller.
         let answer = AssertUnwindSafe(answer).catch_unwind();
         let (task, handle) = abortable(answer);

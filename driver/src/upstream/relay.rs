@@ -34,7 +34,7 @@ pub(super) async fn relay<R: Runtime>(
     } = request;
     let endless = is_endless(&head);
     let waiting = Waiting::default();
-    let asked = ask(&shared, head, credentials, body, &waiting).await;
+    let asked = ask(&shared, head, credentials, body, &waiting, endless).await;
     let (lease, response) = match asked {
         Ok(asked) => asked,
         Err(text) => return responder.fail(format!("kubernetes API request failed: {text}")),
@@ -56,6 +56,7 @@ async fn ask<'a, R: Runtime>(
     credentials: Credentials,
     mut body: Body,
     waiting: &Waiting,
+    endless: bool,
 ) -> Result<(Lease<'a>, Response<Incoming>), String> {
     // The end of a body that there is none of comes at once.
     let body = match body.next().await {
@@ -73,6 +74,10 @@ async fn ask<'a, R: Runtime>(
     let limits = shared.config.limits;
     let limit = limits.head.max(limits.write);
     let sent = shared.pool.send(&mut lease, shared, request);
+    if endless {
+        let response = sent.await?;
+        return Ok((lease, response));
+    }
     let response = while_moving(&shared.runtime, limit, &meter, waiting, sent).await;
     let response =
         response.ok_or_else(|| format!("timeout: no answer within {} s", limit.as_secs()))??;
