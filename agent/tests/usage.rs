@@ -269,7 +269,10 @@ fn the_readme_names_only_options_that_exist() {
         let help = program.output(&["--help"], &[]);
         let help = String::from_utf8(help.stdout).unwrap();
         let mut lines = 0;
-        for line in readme.lines().filter(|line| line.starts_with("pipeops-agent ")) {
+        for line in readme
+            .lines()
+            .filter(|line| line.starts_with("pipeops-agent "))
+        {
             lines += 1;
             for option in line.split(' ').filter(|word| word.starts_with("--")) {
                 assert!(help.contains(&format!("{option} ")), "{option} in {line}");

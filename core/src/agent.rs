@@ -365,6 +365,9 @@ impl Machine for Agent {
             Input::Head(id, head) => self.head(id, head),
             Input::Shutdown(grace) => self.shutdown(grace),
             Input::Status(status) => self.set_status(status),
+            Input::Clock(unix) => {
+                (self.start.now, self.start.unix) = (self.now, unix);
+            }
             Input::Tick => {}
             Input::Wrote(conn) if self.phase.open() == Some(conn) => {
                 self.timers.stop(Timer::Stall);

@@ -178,6 +178,9 @@ impl Machine for Controller {
             Input::Ended(id, end) => self.body_ended(id, end),
             Input::Frame(conn, frame) => self.frame(conn, frame),
             Input::Shutdown(grace) => self.shutdown(grace),
+            Input::Clock(unix) => {
+                (self.start.now, self.start.unix) = (self.now, unix);
+            }
             Input::Tick => {}
             Input::Wrote(conn) => self.wrote(conn),
             Input::Connected(_) | Input::Head(..) | Input::Status(_) => self.stale(),

@@ -1,7 +1,7 @@
 //! What an adapter tells a machine.
 
 use alloc::{string::String, vec::Vec};
-use core::time::Duration;
+use core::{fmt, time::Duration};
 
 use crate::config::HeartbeatStatus;
 
@@ -36,6 +36,9 @@ pub enum Input<'a> {
     Alive(ConnId),
     /// Controller: the client gave this stream up.
     Cancel(StreamId),
+    /// The wall clock's present time since the UNIX epoch, which may have been set meanwhile. Only
+    /// timestamps and absolute deadlines (P-058) follow it.
+    Clock(Duration),
     /// Agent: the dial succeeded, TLS and WebSocket handshake included.
     Connected(ConnId),
     /// The local end took one delivery of this many bytes: one for each
@@ -114,8 +117,9 @@ pub enum StreamEnd {
     Clean,
 }
 
-/// Method, path, query and headers of a request.
-#[derive(Clone, Debug, Default, Eq, PartialEq)]
+/// Method, path, query and headers of a request. `Debug` leaves out the query and the headers'
+/// values, which may hold secrets.
+#[derive(Clone, Default, Eq, PartialEq)]
 pub struct RequestHead {
     /// Method, in upper case.
     pub method: String,
@@ -125,6 +129,17 @@ pub struct RequestHead {
     pub query: Option<String>,
     /// Names and values, in order.
     pub headers: Vec<(String, String)>,
+}
+
+impl fmt::Debug for RequestHead {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let names: Vec<&str> = self.headers.iter().map(|(name, _)| &**name).collect();
+        f.debug_struct("RequestHead")
+            .field("method", &self.method)
+            .field("path", &self.path)
+            .field("headers", &names)
+            .finish_non_exhaustive()
+    }
 }
 
 /// Status and headers of a response.

@@ -256,7 +256,10 @@ impl<T> Streams<T> {
             return None;
         }
         let after = self.woken;
-        let order = self.blocked.range(after..).chain(self.blocked.range(..after));
+        let order = self
+            .blocked
+            .range(after..)
+            .chain(self.blocked.range(..after));
         let id = order.copied().find(|id| {
             let held = self.by_id.get(id).map_or(0, |s| s.held_out);
             held <= limits.send_stream / 2

@@ -60,7 +60,9 @@ impl Drop for Outflow {
         self.pieces.close();
         while let Ok(piece) = self.pieces.try_recv() {
             if let Piece::Data(data) = piece {
-                let _ = self.events.unbounded_send((self.id, Event::Consumed(data.len())));
+                let _ = self
+                    .events
+                    .unbounded_send((self.id, Event::Consumed(data.len())));
             }
         }
     }

@@ -7,6 +7,7 @@ use std::{
 };
 
 use controlplane_core::{Down, Limits};
+use futures_util::{StreamExt, stream::FuturesUnordered};
 use http::{
     HeaderValue, Request, Uri,
     header::{AUTHORIZATION, RETRY_AFTER, USER_AGENT},
@@ -25,8 +26,8 @@ use crate::{
 
 /// Path of the controller's endpoint, whatever the path of its URL (P-001).
 const PATH: &str = "/api/v1/clusters/agent/ws";
-/// For one address to answer while others are left to be tried.
-const ADDRESS: Duration = Duration::from_secs(5);
+/// For one address to answer before the next is tried beside it.
+const STAGGER: Duration = Duration::from_millis(250);
 
 /// The controller's URL cannot be used.
 #[derive(Clone, Debug, Eq, Error, PartialEq)]
@@ -144,22 +145,31 @@ pub(crate) async fn connect<R: Runtime>(
     })
 }
 
+/// Tries the addresses in turn, the next one whenever one failed or kept silent for a moment, and
+/// takes the first connection (RFC 8305, section 5).
 async fn first_of<R: Runtime>(runtime: &R, addresses: &[SocketAddr]) -> Result<R::Io, String> {
     let mut problems = Vec::new();
-    for (i, address) in addresses.iter().enumerate() {
-        let attempt = runtime.tcp(*address);
-        let outcome = if i + 1 == addresses.len() {
-            Some(attempt.await)
+    let mut attempts = FuturesUnordered::new();
+    let mut rest = addresses.iter();
+    loop {
+        if let Some(address) = rest.next() {
+            let attempt = runtime.tcp(*address);
+            attempts.push(async move { (address, attempt.await) });
+        }
+        let outcome = if rest.len() > 0 {
+            timeout(runtime, STAGGER, attempts.next()).await
         } else {
-            timeout(runtime, ADDRESS, attempt).await
+            Some(attempts.next().await)
         };
         match outcome {
-            Some(Ok(io)) => return Ok(io),
-            Some(Err(error)) => problems.push(format!("connecting to {address}: {error}")),
-            None => problems.push(format!("connecting to {address}: no answer")),
+            Some(Some((_, Ok(io)))) => return Ok(io),
+            Some(Some((address, Err(error)))) => {
+                problems.push(format!("connecting to {address}: {error}"));
+            }
+            Some(None) => return Err(problems.join("; ")),
+            None => {}
         }
     }
-    Err(problems.join("; "))
 }
 
 /// How the agent reaches its controller.

@@ -79,7 +79,9 @@ impl Ends {
             && let Err(refused) = end.pieces.unbounded_send(piece)
             && let Piece::Data(data) = refused.into_inner()
         {
-            let _ = self.events.unbounded_send((id, Event::Consumed(data.len())));
+            let _ = self
+                .events
+                .unbounded_send((id, Event::Consumed(data.len())));
         }
     }
 

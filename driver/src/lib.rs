@@ -5,6 +5,12 @@
 //! What a runtime has to offer is the trait [`Runtime`]; the crates `controlplane-tokio` and
 //! `controlplane-async-std` implement it. Every decision of the protocol is made by
 //! [`core`](controlplane_core); here bytes are moved.
+//!
+//! # Logs
+//!
+//! What this crate logs, by [`tracing`], holds no secret at any level. Below it, tungstenite logs
+//! whole requests and frames by the `log` crate at TRACE, the agent's token among them: keep
+//! dependencies at DEBUG, as the programs of this project do, or below.
 
 #![cfg_attr(
     test,
@@ -41,7 +47,7 @@ pub use self::{
     hub::{Answer, Hub, RequestBody},
     links::websocket_config,
     meter::{Meter, Metered},
-    runtime::{Runtime, Timer, WebSocket, sleep, timeout},
+    runtime::{Runtime, Timer, WebSocket, sleep, timeout, tune},
     secret::{Token, TokenError, TokenSource},
     tls::{Roots, TlsError, TlsOptions, TlsSource},
     upstream::{Kubernetes, KubernetesConfig, UpstreamError, UpstreamLimits},

@@ -12,19 +12,21 @@ use controlplane_core::{CloseCode, ConnId, Down, Frame, Input, Limits, OutFrame}
 use futures_util::{SinkExt, StreamExt, stream::FuturesUnordered};
 use tungstenite::{
     Error as WsError, Message,
-    error::CapacityError,
+    error::{CapacityError, ProtocolError},
     protocol::{CloseFrame, WebSocketConfig, frame::coding},
 };
 
 use crate::{
-    meter::Meter,
-    runtime::{Runtime, WebSocket, timeout},
+    meter::{Meter, while_moving},
+    runtime::{Runtime, WebSocket, timeout, yield_now},
 };
 
 pub(crate) type BoxSocket = Pin<Box<dyn WebSocket>>;
 
-/// For the close handshake to end, and for what was written to leave.
+/// For the peer to answer a close frame, and for a write to make progress before it.
 const CLOSING: Duration = Duration::from_secs(2);
+/// For everything that was written to leave, however slowly it does.
+const LEAVING: Duration = Duration::from_secs(30);
 
 /// How both ends set up their WebSockets: messages bounded by [`Limits::frame`], and each written
 /// at once, so that the core decides late what is sent next.
@@ -156,8 +158,15 @@ impl Links {
                 Received::Down(Down::TooBig)
             }
             Some(Err(error)) => {
-                self.open.remove(&conn);
-                Received::Down(down(&error))
+                let down = down(&error);
+                match broken_rule(&error) {
+                    Some(code) => {
+                        let reason = "protocol error".into();
+                        self.finish(conn, Some(CloseFrame { code, reason }), runtime);
+                    }
+                    None => drop(self.open.remove(&conn)),
+                }
+                Received::Down(down)
             }
             None => {
                 self.open.remove(&conn);
@@ -179,31 +188,30 @@ impl Links {
 
     /// Lets the close handshake end in the background, for a bounded time.
     fn finish<R: Runtime>(&mut self, conn: ConnId, frame: Option<CloseFrame>, runtime: &R) {
-        let Some(Link { mut socket, .. }) = self.open.remove(&conn) else {
+        let Some(link) = self.open.remove(&conn) else {
             return;
         };
+        let mut socket = link.socket;
         let runtime = runtime.clone();
         self.closing.push(Box::pin(async move {
-            let farewell = async {
-                let sent = match frame {
+            let (meter, span) = (link.meter, CLOSING);
+            let sent = async {
+                match frame {
                     Some(frame) => socket.send(Message::Close(Some(frame))).await,
                     None => socket.flush().await,
-                };
-                if sent.is_ok() {
-                    while let Some(Ok(_)) = socket.next().await {
-                        let mut yielded = false;
-                        std::future::poll_fn(|cx| {
-                            if std::mem::replace(&mut yielded, true) {
-                                return Poll::Ready(());
-                            }
-                            cx.waker().wake_by_ref();
-                            Poll::Pending
-                        })
-                        .await;
-                    }
                 }
             };
-            timeout(&runtime, CLOSING, farewell).await;
+            // What was written before may be long and the way slow.
+            let sent = while_moving(&runtime, &meter, || span, sent);
+            if let Some(Some(Ok(()))) = timeout(&runtime, LEAVING, sent).await {
+                let answer = async {
+                    while let Some(Ok(_)) = socket.next().await {
+                        // A peer that never stops sending must not hold up the loop.
+                        yield_now().await;
+                    }
+                };
+                timeout(&runtime, CLOSING, answer).await;
+            }
         }));
     }
 
@@ -230,6 +238,16 @@ fn close_frame(code: CloseCode, reason: &'static str) -> CloseFrame {
     CloseFrame {
         code: coding::CloseCode::from(code as u16),
         reason: reason.into(),
+    }
+}
+
+/// The code to close with, where the peer broke the rules of WebSocket.
+fn broken_rule(error: &WsError) -> Option<coding::CloseCode> {
+    match error {
+        WsError::Protocol(ProtocolError::ResetWithoutClosingHandshake) => None,
+        WsError::Protocol(_) | WsError::AttackAttempt => Some(coding::CloseCode::Protocol),
+        WsError::Utf8(_) => Some(coding::CloseCode::Invalid),
+        _ => None,
     }
 }
 

@@ -2,16 +2,20 @@
 //! known to live, and a long write to make progress.
 
 use std::{
+    future::Future,
     io,
-    pin::Pin,
+    pin::{Pin, pin},
     sync::{
         Arc,
         atomic::{AtomicU64, Ordering},
     },
     task::{Context, Poll},
+    time::Duration,
 };
 
 use futures_util::{AsyncRead, AsyncWrite};
+
+use crate::runtime::{Runtime, timeout};
 
 /// Counters of one connection, shared with the [`Metered`] bytes.
 #[derive(Clone, Debug, Default)]
@@ -44,6 +48,32 @@ impl Meter {
 
     pub(crate) fn written(&self) -> u64 {
         self.0.written.load(Ordering::Relaxed)
+    }
+}
+
+/// What `future` returns, or `None` once nothing has been read or written for `patience()`, which
+/// is asked anew from time to time.
+pub(crate) async fn while_moving<R: Runtime, F: Future>(
+    runtime: &R,
+    meter: &Meter,
+    patience: impl Fn() -> Duration,
+    future: F,
+) -> Option<F::Output> {
+    let mut future = pin!(future);
+    let mut seen = (meter.read(), meter.written(), patience());
+    let mut still = Duration::ZERO;
+    loop {
+        let step = (seen.2 / 4).clamp(Duration::from_millis(1), Duration::from_secs(1));
+        if let Some(output) = timeout(runtime, step, future.as_mut()).await {
+            return Some(output);
+        }
+        let now = (meter.read(), meter.written(), patience());
+        still = still.saturating_add(step);
+        if std::mem::replace(&mut seen, now) != now {
+            still = Duration::ZERO;
+        } else if still >= now.2 {
+            return None;
+        }
     }
 }
 

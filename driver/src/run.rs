@@ -8,7 +8,7 @@ use std::{
     pin::{Pin, pin},
     sync::{Arc, Mutex, PoisonError},
     task::{Context, Poll},
-    time::{Duration, Instant},
+    time::{Duration, Instant, SystemTime},
 };
 
 use bytes::Bytes;
@@ -28,6 +28,8 @@ use crate::{
 
 /// Rounds per wake-up before other tasks get a turn.
 const BUDGET: u32 = 128;
+/// Between two looks at the wall clock.
+const CLOCK: Duration = Duration::from_secs(1);
 
 /// What one of the two roles does beside what both do.
 pub(crate) trait Side: Send + 'static {
@@ -65,12 +67,11 @@ impl Origin {
     pub(crate) fn new<R: Runtime>(runtime: &R) -> Result<Self, getrandom::Error> {
         let mut nonce = [0; 16];
         getrandom::fill(&mut nonce)?;
-        let unix = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH);
         Ok(Self {
             instant: runtime.now(),
             start: Start {
                 now: Time::ZERO,
-                unix: unix.unwrap_or_default(),
+                unix: unix(),
                 nonce,
             },
         })
@@ -83,6 +84,11 @@ impl Origin {
     pub(crate) fn instant(&self, at: Time) -> Option<Instant> {
         self.instant.checked_add(at.as_duration())
     }
+}
+
+fn unix() -> Duration {
+    let since = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH);
+    since.unwrap_or_default()
 }
 
 pub(crate) type SharedStats = Arc<Mutex<Stats>>;
@@ -111,6 +117,7 @@ impl<S: Side> Loop<S> {
             ends: Ends::new(),
             links: Links::default(),
             armed: None,
+            clock: Time::ZERO,
             abandoned: false,
             stopped: false,
         };
@@ -124,6 +131,8 @@ struct State<S: Side> {
     links: Links,
     /// What the timer is set to.
     armed: Option<Instant>,
+    /// When the wall clock was told last.
+    clock: Time,
     /// Nobody can send commands any more.
     abandoned: bool,
     stopped: bool,
@@ -143,6 +152,7 @@ impl<S: Side> State<S> {
     }
 
     fn poll(&mut self, cx: &mut Context<'_>, mut timer: Pin<&mut TimerOf<S>>) -> Poll<()> {
+        self.tell_clock();
         for _ in 0..BUDGET {
             self.act(cx);
             let closed = self.links.poll_closing(cx);
@@ -164,6 +174,15 @@ impl<S: Side> State<S> {
         self.publish();
         cx.waker().wake_by_ref();
         Poll::Pending
+    }
+
+    /// The wall clock may be set at any time.
+    fn tell_clock(&mut self) {
+        let now = self.now();
+        if now - self.clock >= CLOCK {
+            self.clock = now;
+            self.input(Input::Clock(unix()));
+        }
     }
 
     fn publish(&self) {

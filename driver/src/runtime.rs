@@ -5,6 +5,7 @@ use std::{
     future::{Future, poll_fn},
     io,
     net::SocketAddr,
+    os::fd::AsFd,
     pin::{Pin, pin},
     sync::Arc,
     task::{Context, Poll},
@@ -13,6 +14,7 @@ use std::{
 
 use futures_util::{AsyncRead, AsyncWrite, Sink, Stream, future::Either};
 use rustls::{ClientConfig, pki_types::ServerName};
+use socket2::{SockRef, TcpKeepalive};
 use tungstenite::{Error as WsError, Message, protocol::WebSocketConfig};
 
 use crate::meter::Metered;
@@ -36,7 +38,7 @@ pub trait Runtime: Clone + Default + Send + Sync + 'static {
         port: u16,
     ) -> impl Future<Output = io::Result<Vec<SocketAddr>>> + Send + 'static;
 
-    /// Connects, without delay of small segments.
+    /// Connects, and sets the connection up by [`tune`].
     fn tcp(
         &self,
         address: SocketAddr,
@@ -93,13 +95,42 @@ impl<T> WebSocket for T where
 {
 }
 
-/// Waits for `span`.
+/// How every TCP connection is set up: small segments leave at once, and a peer that vanished is
+/// noticed within about a minute although nothing is sent, as on a silent watch (P-173).
+///
+/// # Errors
+///
+/// The system refuses.
+pub fn tune<S: AsFd>(tcp: &S) -> io::Result<()> {
+    let alive = TcpKeepalive::new()
+        .with_time(Duration::from_secs(30))
+        .with_interval(Duration::from_secs(10))
+        .with_retries(3);
+    let socket = SockRef::from(tcp);
+    socket.set_tcp_nodelay(true)?;
+    socket.set_tcp_keepalive(&alive)
+}
+
+/// Waits for `span`; for ever, where that is later than time can tell.
 pub async fn sleep<R: Runtime>(runtime: &R, span: Duration) {
     let Some(at) = runtime.now().checked_add(span) else {
         return std::future::pending().await;
     };
     let mut timer = pin!(runtime.timer(at));
     poll_fn(|cx| timer.as_mut().poll(cx)).await;
+}
+
+/// Lets other tasks have a turn.
+pub(crate) async fn yield_now() {
+    let mut yielded = false;
+    poll_fn(|cx| {
+        if std::mem::replace(&mut yielded, true) {
+            return Poll::Ready(());
+        }
+        cx.waker().wake_by_ref();
+        Poll::Pending
+    })
+    .await;
 }
 
 /// What `future` returns within `span`, or `None`.

@@ -1,6 +1,7 @@
 //! The built-in handler: forwards requests to the Kubernetes API over a bounded pool of HTTP/1.1
 //! connections, streaming both ways, with limits for each step and none in all (P-187).
 
+mod body;
 mod config;
 mod hyper_io;
 mod pool;
@@ -13,10 +14,7 @@ use http::{HeaderValue, Method, header::AUTHORIZATION};
 use http_body_util::{BodyExt, Limited};
 
 pub use self::config::{KubernetesConfig, UpstreamError, UpstreamLimits};
-use self::{
-    pool::{Pool, UpstreamBody},
-    relay::relay,
-};
+use self::{body::UpstreamBody, pool::Pool, relay::relay};
 use crate::{
     dial::Endpoint,
     handler::{BoxFuture, Handler, Request, Responder},

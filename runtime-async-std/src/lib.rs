@@ -114,9 +114,10 @@ impl Runtime for AsyncStd {
         address: SocketAddr,
     ) -> impl Future<Output = io::Result<Self::Io>> + Send + 'static {
         async move {
-            let tcp = TcpStream::connect(address).await?;
-            tcp.set_nodelay(true)?;
-            Ok(Either::Left(tcp))
+            // async-std's own stream does not lend its descriptor; the one below it does.
+            let tcp = async_io::Async::<std::net::TcpStream>::connect(address).await?;
+            tune(&tcp)?;
+            Ok(Either::Left(tcp.into_inner()?.into()))
         }
     }
 

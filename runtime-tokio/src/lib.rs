@@ -116,7 +116,7 @@ impl Runtime for Tokio {
     ) -> impl Future<Output = io::Result<Self::Io>> + Send + 'static {
         async move {
             let tcp = TcpStream::connect(address).await?;
-            tcp.set_nodelay(true)?;
+            tune(&tcp)?;
             Ok(Either::Left(tcp.compat()))
         }
     }

@@ -115,3 +115,38 @@ fn removing_a_stream_returns_all_that_it_held() {
     assert_eq!((streams.held_in(), streams.held_out()), (0, 0));
     assert!(!streams.wants_send() && streams.find("s0").is_none());
 }
+
+#[test]
+fn streams_that_wait_for_room_are_woken_in_turn() {
+    let limits = Limits {
+        send_total: 1500,
+        ..LIMITS
+    };
+    let mut streams = Streams::new();
+    let ids = open(&mut streams, 3);
+    let piece = Bytes::from(vec![1; 500]);
+    for id in &ids {
+        streams.enqueue(*id, piece.clone(), &limits).unwrap();
+    }
+    for id in &ids {
+        let refused = streams.enqueue(*id, piece.clone(), &limits);
+        assert!(matches!(refused, Err(SendError::Blocked(_))));
+    }
+    // Whoever is woken takes the room that there is, and waits again behind the others.
+    let mut woken = Vec::new();
+    for _ in 0..2000 {
+        framed(&mut streams).unwrap();
+        while let Some(id) = streams.unblock(&limits) {
+            woken.push(id);
+            while streams.enqueue(id, piece.clone(), &limits).is_ok() {}
+        }
+    }
+    for id in &ids {
+        let turns = woken.iter().filter(|w| *w == id).count();
+        assert!(
+            turns >= woken.len() / ids.len() - 1,
+            "{id:?} had {turns} of {woken:?}"
+        );
+    }
+    assert!(woken.len() >= 6, "{woken:?}");
+}

@@ -3,35 +3,29 @@
 
 use std::{
     collections::VecDeque,
-    pin::Pin,
     sync::{
         Mutex, PoisonError,
         atomic::{AtomicUsize, Ordering},
     },
-    task::{Context, Poll},
     time::{Duration, Instant},
 };
 
-use bytes::Bytes;
-use http::{Request, Response};
-use http_body::Frame;
+use http::{Method, Request, Response};
 use hyper::{
     body::Incoming,
     client::conn::http1::{SendRequest, handshake},
 };
 
-use super::{Shared, hyper_io::HyperIo, progress::Waiting};
+use super::{Shared, body::UpstreamBody, hyper_io::HyperIo};
 use crate::{
-    body::Broken,
     dial::connect,
-    handler::Body,
     links::chain,
     meter::Meter,
     runtime::{Runtime, timeout},
 };
 
-/// How long an unused connection is kept; API servers keep theirs longer.
-const KEEP: Duration = Duration::from_secs(60);
+/// How long an unused connection is kept; API servers and load balancers keep theirs longer.
+const KEEP: Duration = Duration::from_secs(45);
 /// Unused connections kept.
 const IDLE: usize = 32;
 
@@ -98,7 +92,7 @@ impl<R: Runtime> Pool<R> {
             });
         }
         Ok(Lease {
-            wire: open(shared).await?,
+            wire: open(shared, Meter::new()).await?,
             kept: false,
             _place: place,
         })
@@ -115,36 +109,34 @@ impl<R: Runtime> Pool<R> {
         idle.remove(ready).map(|(_, wire)| wire)
     }
 
-    /// Sends a request; on a kept connection that turns out to be closed, a new one is tried.
+    /// Sends a request. A kept connection may turn out to be closed: then a request that was not
+    /// sent, or that may be sent twice and was not answered, is sent on a new one.
     pub(super) async fn send(
         &self,
         lease: &mut Lease<'_>,
         shared: &Shared<R>,
         request: Request<UpstreamBody>,
     ) -> Result<Response<Incoming>, String> {
-        let mut request = request;
-        loop {
-            let outcome = match lease.wire.sender.ready().await {
-                Ok(()) => lease.wire.sender.try_send_request(request).await,
-                Err(_) if lease.kept => {
-                    lease.wire = open(shared).await?;
-                    lease.kept = false;
-                    continue;
-                }
-                Err(error) => return Err(chain(&error)),
-            };
-            match outcome {
+        let read = lease.meter().read();
+        let again = repeatable(&request).filter(|_| lease.kept);
+        let (text, unsent) = match lease.wire.sender.ready().await {
+            Err(error) => (chain(&error), Some(request)),
+            Ok(()) => match lease.wire.sender.try_send_request(request).await {
                 Ok(response) => return Ok(response),
-                Err(mut error) => match error.take_message() {
-                    Some(unsent) if lease.kept => {
-                        request = unsent;
-                        lease.wire = open(shared).await?;
-                        lease.kept = false;
-                    }
-                    _ => return Err(chain(&error.into_error())),
-                },
-            }
-        }
+                Err(mut error) => {
+                    let unsent = error.take_message();
+                    (chain(&error.into_error()), unsent)
+                }
+            },
+        };
+        let again = again.filter(|_| lease.meter().read() == read);
+        let Some(request) = unsent.or(again).filter(|_| lease.kept) else {
+            return Err(text);
+        };
+        lease.wire = open(shared, lease.meter()).await?;
+        lease.kept = false;
+        let sent = lease.wire.sender.send_request(request).await;
+        sent.map_err(|error| chain(&error))
     }
 
     /// Keeps the connection of a request whose answer was read to its end.
@@ -160,7 +152,21 @@ impl<R: Runtime> Pool<R> {
     }
 }
 
-async fn open<R: Runtime>(shared: &Shared<R>) -> Result<Wire, String> {
+/// A copy of a request that changes nothing and has no body.
+fn repeatable(request: &Request<UpstreamBody>) -> Option<Request<UpstreamBody>> {
+    let safe = matches!(*request.method(), Method::GET | Method::HEAD);
+    if !safe || !matches!(request.body(), UpstreamBody::Empty) {
+        return None;
+    }
+    let mut copy = Request::new(UpstreamBody::Empty);
+    *copy.method_mut() = request.method().clone();
+    *copy.uri_mut() = request.uri().clone();
+    *copy.headers_mut() = request.headers().clone();
+    Some(copy)
+}
+
+/// A new connection, counted by `meter`: that of the one it replaces, if it does.
+async fn open<R: Runtime>(shared: &Shared<R>, meter: Meter) -> Result<Wire, String> {
     let config = &shared.config;
     let runtime = &shared.runtime;
     let limit = config.limits.connect;
@@ -183,7 +189,6 @@ async fn open<R: Runtime>(shared: &Shared<R>) -> Result<Wire, String> {
     let io = io
         .await
         .ok_or_else(|| format!("no connection within {} s", limit.as_secs()))??;
-    let meter = Meter::new();
     let io = HyperIo::new(meter.wrap(io));
     let (sender, connection) = handshake(io).await.map_err(|e| chain(&e))?;
     runtime.spawn(async move {
@@ -195,45 +200,4 @@ async fn open<R: Runtime>(shared: &Shared<R>) -> Result<Wire, String> {
         }
     });
     Ok(Wire { sender, meter })
-}
-
-/// The body of an upstream request.
-pub(super) enum UpstreamBody {
-    Empty,
-    Flow {
-        /// Taken already, to see whether there is a body at all.
-        first: Option<Bytes>,
-        body: Body,
-        waiting: Waiting,
-    },
-}
-
-impl http_body::Body for UpstreamBody {
-    type Data = Bytes;
-    type Error = Broken;
-
-    fn poll_frame(
-        self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-    ) -> Poll<Option<Result<Frame<Bytes>, Broken>>> {
-        let Self::Flow {
-            first,
-            body,
-            waiting,
-        } = self.get_mut()
-        else {
-            return Poll::Ready(None);
-        };
-        if let Some(data) = first.take() {
-            return Poll::Ready(Some(Ok(Frame::data(data))));
-        }
-        let next = std::pin::pin!(body.next());
-        let next = std::future::Future::poll(next, cx);
-        waiting.set(next.is_pending());
-        next.map(|piece| piece.map(|data| data.map(Frame::data)))
-    }
-
-    fn is_end_stream(&self) -> bool {
-        matches!(self, Self::Empty)
-    }
 }

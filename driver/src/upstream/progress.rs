@@ -1,53 +1,46 @@
-//! Tells a slow step from a dead one: time counts only while no byte moves and the tunnel's
-//! client is not the one who is waited for.
+//! Tells a slow step from a dead one: where the body of a request stands, and how long nothing may
+//! move while it stands there.
 
 use std::{
-    future::Future,
-    pin::pin,
     sync::{
         Arc,
-        atomic::{AtomicBool, Ordering},
+        atomic::{AtomicU8, Ordering},
     },
     time::Duration,
 };
 
-use crate::{
-    meter::Meter,
-    runtime::{Runtime, timeout},
-};
+use super::UpstreamLimits;
 
-/// Set while the request's body waits for the client.
+const WRITING: u8 = 0;
+const WAITING: u8 = 1;
+const SENT: u8 = 2;
+
+/// Where the body of a request stands.
 #[derive(Clone, Debug, Default)]
-pub(super) struct Waiting(Arc<AtomicBool>);
+pub(super) struct Progress(Arc<AtomicU8>);
 
-impl Waiting {
-    pub(super) fn set(&self, waiting: bool) {
-        self.0.store(waiting, Ordering::Relaxed);
+impl Progress {
+    /// The tunnel's client has to send more first.
+    pub(super) fn waiting(&self) {
+        self.0.store(WAITING, Ordering::Relaxed);
     }
 
-    fn get(&self) -> bool {
-        self.0.load(Ordering::Relaxed)
+    /// There is something to write.
+    pub(super) fn writing(&self) {
+        self.0.store(WRITING, Ordering::Relaxed);
     }
-}
 
-/// What `future` returns, or `None` once nothing has moved for `span`.
-pub(super) async fn while_moving<R: Runtime, F: Future>(
-    runtime: &R,
-    span: Duration,
-    meter: &Meter,
-    waiting: &Waiting,
-    future: F,
-) -> Option<F::Output> {
-    let mut future = pin!(future);
-    let mut seen = (meter.read(), meter.written());
-    loop {
-        if let Some(output) = timeout(runtime, span, future.as_mut()).await {
-            return Some(output);
+    /// All of it was handed over; the answer is waited for.
+    pub(super) fn sent(&self) {
+        self.0.store(SENT, Ordering::Relaxed);
+    }
+
+    /// How long nothing may move.
+    pub(super) fn patience(&self, limits: &UpstreamLimits) -> Duration {
+        match self.0.load(Ordering::Relaxed) {
+            WRITING => limits.write,
+            SENT => limits.head,
+            _ => Duration::MAX,
         }
-        let now = (meter.read(), meter.written());
-        if now == seen && !waiting.get() {
-            return None;
-        }
-        seen = now;
     }
 }

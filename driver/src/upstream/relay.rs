@@ -11,14 +11,11 @@ use http::{
 use http_body_util::BodyExt;
 use hyper::body::Incoming;
 
-use super::{
-    Shared,
-    pool::{Lease, UpstreamBody},
-    progress::{Waiting, while_moving},
-};
+use super::{Shared, body::UpstreamBody, pool::Lease, progress::Progress};
 use crate::{
     handler::{Body, BodyWriter, Request, Responder},
     links::chain,
+    meter::while_moving,
     runtime::Runtime,
 };
 
@@ -33,8 +30,7 @@ pub(super) async fn relay<R: Runtime>(
         body,
     } = request;
     let endless = is_endless(&head);
-    let waiting = Waiting::default();
-    let asked = ask(&shared, head, credentials, body, &waiting, endless).await;
+    let asked = ask(&shared, head, credentials, body, endless).await;
     let (lease, response) = match asked {
         Ok(asked) => asked,
         Err(text) => return responder.fail(format!("kubernetes API request failed: {text}")),
@@ -55,32 +51,31 @@ async fn ask<'a, R: Runtime>(
     head: RequestHead,
     credentials: Credentials,
     mut body: Body,
-    waiting: &Waiting,
     endless: bool,
 ) -> Result<(Lease<'a>, Response<Incoming>), String> {
+    let progress = Progress::default();
     // The end of a body that there is none of comes at once.
     let body = match body.next().await {
-        None => UpstreamBody::Empty,
-        Some(Ok(first)) => UpstreamBody::Flow {
-            first: Some(first),
-            body,
-            waiting: waiting.clone(),
-        },
+        None => {
+            progress.sent();
+            UpstreamBody::Empty
+        }
+        Some(Ok(first)) => UpstreamBody::flow(first, body, progress.clone()),
         Some(Err(broken)) => return Err(broken.to_string()),
     };
     let request = upstream_request(shared, head, credentials, body)?;
     let mut lease = shared.pool.get(shared).await?;
     let meter = lease.meter();
-    let limits = shared.config.limits;
-    let limit = limits.head.max(limits.write);
     let sent = shared.pool.send(&mut lease, shared, request);
     if endless {
+        // The log of a silent container has no head before its first line.
         let response = sent.await?;
         return Ok((lease, response));
     }
-    let response = while_moving(&shared.runtime, limit, &meter, waiting, sent).await;
-    let response =
-        response.ok_or_else(|| format!("timeout: no answer within {} s", limit.as_secs()))??;
+    let limits = &shared.config.limits;
+    let patience = || progress.patience(limits);
+    let response = while_moving(&shared.runtime, &meter, patience, sent).await;
+    let response = response.ok_or("timeout: no answer in time from the Kubernetes API")??;
     Ok((lease, response))
 }
 
@@ -105,6 +100,12 @@ fn upstream_request<R: Runtime>(
         let value = HeaderValue::try_from(value).map_err(|e| e.to_string())?;
         headers.append(name, value);
     }
+    let declared = headers.clone();
+    request
+        .body_mut()
+        .declared(&declared)
+        .map_err(|e| e.to_string())?;
+    let headers = request.headers_mut();
     if credentials == Credentials::ServiceAccount
         && let Some(value) = shared.authorization()?
     {

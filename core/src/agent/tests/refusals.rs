@@ -257,6 +257,19 @@ fn p095_the_time_limit_of_a_request() {
 }
 
 #[test]
+fn p058_a_deadline_follows_a_clock_that_was_set_after_the_start() {
+    let mut bench = Bench::registered();
+    // The clock was an hour ahead: 2026-11-23T05:34:05Z is really 04:34:05.
+    let soon = json!({"path": "/api", "deadline": "2026-11-23T04:34:35Z"});
+    assert!(bench.ask("early", soon.clone()).is_none());
+    bench.sent();
+    bench.input(Input::Clock(secs(1_795_412_045 - 3600)));
+    let due = bench.now + secs(30);
+    assert!(bench.ask("now", soon).is_some());
+    assert_eq!(bench.agent.limits_due.first().map(|(at, _)| *at), Some(due));
+}
+
+#[test]
 fn p095_a_time_limit_ends_with_its_request() {
     let mut bench = Bench::registered();
     let payload = json!({"path": "/api", "timeout": 5000});

@@ -106,21 +106,30 @@ pub(crate) async fn controller() -> (Hub, SocketAddr) {
 
 pub(crate) async fn pair<R: Runtime>(runtime: R, handler: impl Handler) -> (Hub, Agent<R>) {
     let (hub, address) = controller().await;
+    let agent = agent_at(runtime, address, handler);
+    assert_eq!(agent.registered().await.unwrap().cluster_id, "6f1c");
+    hub.wait_joined().await.unwrap();
+    (hub, agent)
+}
+
+/// An agent that dials `address`.
+pub(crate) fn agent_at<R: Runtime>(
+    runtime: R,
+    address: SocketAddr,
+    handler: impl Handler,
+) -> Agent<R> {
     let info = AgentInfo {
         agent_id: "agent-1".into(),
         name: "prod".into(),
         ..AgentInfo::default()
     };
     let token = Token::new("token").unwrap();
-    let agent = Agent::builder(format!("ws://{address}"), token, info)
+    Agent::builder(format!("ws://{address}"), token, info)
         .runtime(runtime)
         .allow_plaintext(true)
         .handler(handler)
         .start()
-        .unwrap();
-    assert_eq!(agent.registered().await.unwrap().cluster_id, "6f1c");
-    hub.wait_joined().await.unwrap();
-    (hub, agent)
+        .unwrap()
 }
 
 pub(crate) fn head(path: &str) -> RequestHead {

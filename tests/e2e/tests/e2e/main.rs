@@ -4,6 +4,7 @@
 mod bench;
 mod demo;
 mod docs;
+mod edges;
 mod hub;
 mod kube_crate;
 mod kubectl;

@@ -30,16 +30,16 @@ on_both! {
 }
 
 /// A played API: each connection is handed to the test.
-struct Api {
+pub(crate) struct Api {
     address: SocketAddr,
     connections: mpsc::UnboundedReceiver<Connection>,
 }
 
 /// One connection to the played API.
-struct Connection(TcpStream);
+pub(crate) struct Connection(TcpStream);
 
 impl Api {
-    async fn new() -> Self {
+    pub(crate) async fn new() -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();
         let (sender, connections) = mpsc::unbounded_channel();
@@ -56,11 +56,11 @@ impl Api {
         }
     }
 
-    fn config(&self) -> KubernetesConfig {
+    pub(crate) fn config(&self) -> KubernetesConfig {
         KubernetesConfig::new(format!("http://{}", self.address))
     }
 
-    async fn accept(&mut self) -> Connection {
+    pub(crate) async fn accept(&mut self) -> Connection {
         self.connections.recv().await.unwrap()
     }
 }
@@ -81,28 +81,28 @@ impl Connection {
         String::from_utf8(read).unwrap()
     }
 
-    async fn head(&mut self) -> String {
+    pub(crate) async fn head(&mut self) -> String {
         self.read_until("\r\n\r\n").await
     }
 
-    async fn write(&mut self, text: &str) {
+    pub(crate) async fn write(&mut self, text: &str) {
         self.0.write_all(text.as_bytes()).await.unwrap();
     }
 
-    async fn closed(&mut self) {
+    pub(crate) async fn closed(&mut self) {
         // A reset is an end, too.
         while !matches!(self.0.read(&mut [0; 1024]).await, Ok(0) | Err(_)) {}
     }
 }
 
-fn get(path: &str) -> RequestHead {
+pub(crate) fn get(path: &str) -> RequestHead {
     RequestHead {
         method: "GET".into(),
         ..head(path)
     }
 }
 
-async fn tunnel<R: Runtime>(
+pub(crate) async fn tunnel<R: Runtime>(
     runtime: R,
     config: KubernetesConfig,
 ) -> (Hub, controlplane_driver::Agent<R>) {
@@ -110,13 +110,13 @@ async fn tunnel<R: Runtime>(
     pair(runtime, handler).await
 }
 
-async fn text_of(hub: &Hub, head: RequestHead) -> Result<String, Failure> {
+pub(crate) async fn text_of(hub: &Hub, head: RequestHead) -> Result<String, Failure> {
     let (_, mut answer) = hub.request(head, false).await.unwrap();
     answer.head().await?;
     Ok(String::from_utf8(rest(&mut answer).await?).unwrap())
 }
 
-fn agent_said(failure: Failure) -> String {
+pub(crate) fn agent_said(failure: Failure) -> String {
     match failure {
         Failure::Agent(text) => text,
         other => panic!("{other:?}"),
@@ -258,7 +258,7 @@ async fn p173_an_api_that_does_not_answer_is_given_up<R: Runtime>(runtime: R) {
     let failed = text_of(&hub, get("/version"));
     let (mut connection, failed) = tokio::join!(api.accept(), failed);
     let text = agent_said(failed.unwrap_err());
-    assert!(text.contains("timeout: no answer within"), "{text}");
+    assert!(text.contains("timeout: no answer in time"), "{text}");
     connection.closed().await;
 }
 
