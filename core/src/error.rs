@@ -70,6 +70,9 @@ pub enum Failure {
     /// The agent reported an error, before or in the middle of the answer.
     #[error("{0}")]
     Agent(String),
+    /// The request's body was broken off where it came from.
+    #[error("the client broke off the request")]
+    Cancelled,
     /// The connection to the agent ended.
     #[error("the connection to the cluster's agent was lost")]
     Disconnected,

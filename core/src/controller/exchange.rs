@@ -136,7 +136,7 @@ impl Controller {
             return self.stale();
         }
         if end != StreamEnd::Clean {
-            return self.give_up(id, Failure::Disconnected);
+            return self.give_up(id, Failure::Cancelled);
         }
         state.body_open = false;
         let item = match state.held.take() {
@@ -336,7 +336,8 @@ impl Controller {
 
     /// Drops what is queued; `tell` an agent that knows of the request that no more will come.
     fn stop_sending(&mut self, id: StreamId, tell: bool) {
-        if self.streams.clear(id) {
+        let over = self.streams.get(id).is_none_or(|s| s.state.over);
+        if self.streams.clear(id) && !over {
             // Who waits for room learns that nobody wants more.
             self.actions.push_back(Action::Writable(id));
         }

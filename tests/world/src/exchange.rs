@@ -119,6 +119,8 @@ pub struct Exchange {
     pub answering: bool,
     /// The agent dropped it while so much was waiting that it had to.
     pub overrun: bool,
+    /// The client broke its body off.
+    pub broken_off: bool,
 }
 
 impl Exchange {
@@ -146,6 +148,7 @@ impl Exchange {
             upstream_blocked: false,
             answering: false,
             overrun: false,
+            broken_off: false,
         }
     }
 

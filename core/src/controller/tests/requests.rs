@@ -214,7 +214,7 @@ fn p186_a_client_that_breaks_off_its_body_cancels() {
     // It has one end for its reader, too.
     let events = bench.events(id);
     assert!(
-        matches!(&events[..], [Event::Failed(Failure::Disconnected)]),
+        matches!(&events[..], [Event::Failed(Failure::Cancelled)]),
         "{events:?}"
     );
 }

@@ -83,6 +83,7 @@ impl World {
         let explained = exchange.tainted
             || match failure {
                 Failure::Agent(text) => self.explain_text(exchange, text),
+                Failure::Cancelled => exchange.broken_off,
                 // That the agent is lost is told right behind: see `poll_controller`.
                 Failure::Disconnected => true,
                 Failure::Overrun => self.controller_is_full(exchange),

@@ -148,6 +148,7 @@ impl World {
     fn client_ends(&mut self, n: u64, id: StreamId, clean: bool) -> Check {
         if let Some(exchange) = self.exchanges.get_mut(&n) {
             exchange.body_ended = clean;
+            exchange.broken_off = !clean;
             exchange.client_blocked = true;
         }
         if clean {
@@ -155,13 +156,8 @@ impl World {
         }
         self.count("bodies broken off");
         // Without effect where the answer is complete already: then the client reads on.
-        let stale = self.controller.machine.stats().stale_inputs;
         let end = StreamEnd::Broken("reset".into());
-        self.tell_controller(Input::Ended(id, end))?;
-        if self.controller.machine.stats().stale_inputs == stale {
-            self.client_is_over(id, Outcome::Cancelled);
-        }
-        Ok(())
+        self.tell_controller(Input::Ended(id, end))
     }
 
     pub(super) fn client_cancels(&mut self, n: u64) -> Check {
@@ -245,6 +241,7 @@ impl World {
             Failure::Agent(text) if text.contains("too many answers") => "failed: answers too long",
             Failure::Agent(text) if text.contains("at once") => "failed: too many for the agent",
             Failure::Agent(_) => "failed: upstream",
+            Failure::Cancelled => "failed: broken off",
             Failure::Disconnected => "failed: disconnected",
             Failure::Fault(_) => "failed: lied about",
             Failure::Overrun => "failed: client too slow",
@@ -252,7 +249,11 @@ impl World {
             Failure::Shutdown => "failed: controller stops",
             _ => "failed: otherwise",
         });
-        self.client_is_over(id, Outcome::Failed(failure));
+        let outcome = match failure {
+            Failure::Cancelled => Outcome::Cancelled,
+            failure => Outcome::Failed(failure),
+        };
+        self.client_is_over(id, outcome);
         Ok(())
     }
 
