@@ -4,7 +4,7 @@
 //! [`Handler`], by default [`Kubernetes`]; [`Hub`] is the controller's end toward one agent.
 //! What a runtime has to offer is the trait [`Runtime`]; the crates `controlplane-tokio` and
 //! `controlplane-async-std` implement it. Every decision of the protocol is made by
-//! [`core`](controlplane_core); here bytes are moved.
+//! [`controlplane_core`]; here bytes are moved.
 //!
 //! # Logs
 //!
