@@ -26,7 +26,7 @@ pub(crate) type BoxSocket = Pin<Box<dyn WebSocket>>;
 /// For the peer to answer a close frame, and for a write to make progress before it.
 const CLOSING: Duration = Duration::from_secs(2);
 /// For everything that was written to leave, however slowly it does.
-const LEAVING: Duration = Duration::from_secs(30);
+const LEAVING: Duration = Duration::from_secs(10);
 
 /// How both ends set up their WebSockets: messages bounded by [`Limits::frame`], and each written
 /// at once, so that the core decides late what is sent next.
