@@ -170,7 +170,8 @@ impl Exchange {
             return Err(self.wrong("a second head, or one after data"));
         }
         let expected = self.plan.answer.as_ref();
-        if !self.tainted && !(self.answered && expected == Some(&head)) {
+        let as_told = self.answered && expected == Some(&head);
+        if !self.tainted && !as_told {
             return Err(self.wrong("the head is not the one that was answered"));
         }
         self.head = Some(head);
@@ -261,7 +262,8 @@ impl Exchange {
         }
         self.body.finished = true;
         let ended = self.plan.body.is_none() || self.body_ended;
-        if !self.tainted && !(ended && self.body.got == self.sent) {
+        let whole = ended && self.body.got == self.sent;
+        if !self.tainted && !whole {
             return Err(self.wrong("the body ended, but is not all there"));
         }
         Ok(())

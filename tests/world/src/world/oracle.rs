@@ -36,7 +36,8 @@ impl World {
                 exchange.is_some_and(|e| e.tainted || e.is_complete())
             };
             let only_complete = stats.streams_open == open && asked.all(complete);
-            if !connected && !(stats.held_out == 0 && only_complete) {
+            let clean = stats.held_out == 0 && only_complete;
+            if !connected && !clean {
                 return Err("the controller keeps streams without a connection".into());
             }
             bounds("the controller", &stats, &self.controller.limits())?;
