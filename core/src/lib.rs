@@ -59,6 +59,10 @@
 //!
 //! The socket is always read: no stream's reader can delay another stream, or a heartbeat.
 #![no_std]
+#![cfg_attr(
+    test,
+    allow(clippy::unwrap_used, reason = "in a test a panic is the message")
+)]
 
 extern crate alloc;
 
