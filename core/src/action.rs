@@ -138,6 +138,9 @@ pub struct Joined {
     pub policy: Option<IdentityPolicy>,
     /// Whether it answers with streamed messages (P-042).
     pub streams_responses: bool,
+    /// Whether it sends no more of a streamed answer than the controller's reader has room for:
+    /// an extension of ours, without which a slow reader loses a long answer.
+    pub keeps_window: bool,
     /// Whether it takes request bodies in pieces (P-060).
     pub streams_requests: bool,
 }

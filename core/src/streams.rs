@@ -192,7 +192,8 @@ impl<T> Streams<T> {
             return Err(SendError::Closed(data));
         };
         // An empty queue takes any one piece, so that no size of piece can wait for ever.
-        let full = stream.held_out > 0 && stream.held_out + data.len() > limits.send_stream;
+        let full = stream.held_out > 0
+            && (stream.held_out + data.len() > limits.send_stream || stream.is_spent());
         if full || self.held_out >= limits.send_total {
             self.blocked.insert(id);
             return Err(SendError::Blocked(data));
@@ -210,9 +211,34 @@ impl<T> Streams<T> {
         stream.held_out += charge;
         self.held_out += charge;
         stream.out.push_back(item);
-        if !stream.queued {
+        self.queue(id);
+    }
+
+    /// Gives the stream its turn, if it has something that may be framed.
+    fn queue(&mut self, id: StreamId) {
+        if let Some(stream) = self.by_id.get_mut(&id)
+            && !stream.queued
+            && stream.is_sendable()
+        {
             stream.queued = true;
             self.turn.push_back(id);
+        }
+    }
+
+    /// Limits what may be framed of the stream's data to what is granted, `window` at first.
+    pub(crate) fn limit(&mut self, id: StreamId, window: usize) {
+        if let Some(stream) = self.by_id.get_mut(&id) {
+            stream.credit = Some(i64::try_from(window).unwrap_or(i64::MAX));
+        }
+    }
+
+    /// Lets so much more data of the stream be framed.
+    pub(crate) fn grant(&mut self, id: StreamId, bytes: usize) {
+        if let Some(stream) = self.by_id.get_mut(&id)
+            && let Some(credit) = &mut stream.credit
+        {
+            *credit = credit.saturating_add_unsigned(bytes as u64);
+            self.queue(id);
         }
     }
 
@@ -243,10 +269,8 @@ impl<T> Streams<T> {
         let (item, released) = stream.take(limits.chunk)?;
         stream.held_out -= released;
         self.held_out -= released;
-        stream.queued = !stream.out.is_empty();
-        if stream.queued {
-            self.turn.push_back(id);
-        }
+        stream.queued = false;
+        self.queue(id);
         Some(Turn { id, item })
     }
 
@@ -261,8 +285,10 @@ impl<T> Streams<T> {
             .range(after..)
             .chain(self.blocked.range(..after));
         let id = order.copied().find(|id| {
-            let held = self.by_id.get(id).map_or(0, |s| s.held_out);
-            held <= limits.send_stream / 2
+            let stream = self.by_id.get(id);
+            stream.is_none_or(|s| {
+                s.held_out == 0 || (s.held_out <= limits.send_stream / 2 && !s.is_spent())
+            })
         })?;
         self.blocked.remove(&id);
         self.woken = StreamId(id.0 + 1);

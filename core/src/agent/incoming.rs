@@ -69,6 +69,7 @@ impl Agent {
             "proxy_request" => self.request(id, payload),
             "proxy_request_chunk" => self.request_chunk(id, fields()),
             "proxy_request_stream_end" => self.with_stream(id, Self::body_end),
+            "proxy_response_grant" => self.grant(id, fields()),
             "proxy_websocket_start" | "ws_start" => self.websocket_start(id, fields()),
             "proxy_websocket_data" | "proxy_websocket_close" | "ws_data" | "ws_close" => {
                 self.stats.stale_frames += 1;
@@ -170,6 +171,19 @@ impl Agent {
         }
     }
 
+    /// The controller's reader made room for more of an answer.
+    fn grant(&mut self, id: Option<&str>, fields: Option<&Fields<'_>>) {
+        let stream = id.and_then(|id| self.streams.find(id));
+        let bytes = fields.and_then(|f| f.bytes).filter(|b| *b > 0.0);
+        match (stream, bytes) {
+            (Some(stream), Some(bytes)) => {
+                self.streams.grant(stream, bytes as usize);
+                self.wake();
+            }
+            _ => self.stats.stale_frames += 1,
+        }
+    }
+
     fn request_chunk(&mut self, id: Option<&str>, fields: Option<&Fields<'_>>) {
         let Some(stream) = id.and_then(|id| self.streams.find(id)) else {
             self.stats.stale_frames += 1;
@@ -223,6 +237,10 @@ impl Agent {
             id,
             head,
             streamed: fields.supports_response_streaming,
+            window: fields
+                .response_window
+                .filter(|w| *w > 0.0)
+                .map(|w| w as usize),
             body_follows,
             body,
             due,

@@ -159,7 +159,7 @@ impl Agent {
                 (text, true)
             }
             // The controller's; never queued here.
-            Item::Cancel | Item::Request { .. } => return None,
+            Item::Cancel | Item::Grant(_) | Item::Request { .. } => return None,
         };
         if last {
             self.forget(id);

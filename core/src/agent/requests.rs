@@ -47,6 +47,8 @@ pub(super) struct Asked<'a> {
     pub(super) id: &'a str,
     pub(super) head: crate::input::RequestHead,
     pub(super) streamed: bool,
+    /// How much of the answer the controller takes before it grants more.
+    pub(super) window: Option<usize>,
     /// The body follows in messages of its own.
     pub(super) body_follows: bool,
     pub(super) body: Bytes,
@@ -73,6 +75,9 @@ impl Agent {
             due,
         };
         let id = self.streams.open(asked.id, exchange, &limits)?;
+        if let Some(window) = asked.window {
+            self.streams.limit(id, window);
+        }
         self.limits_due.extend(due.map(|at| (at, id)));
         let credentials = self.config.policy.credentials();
         let head = asked.head;

@@ -13,6 +13,10 @@ use crate::{
     streams::{Item, head_len},
 };
 
+/// At most so much of one answer is under way to a reader. At a round trip of 100 ms it lets 40 MB
+/// pass in a second.
+const WINDOW: usize = 4 << 20;
+
 /// State of one request.
 ///
 /// It is kept until both sides are done with it: the local end had its one `Finish` or `Failed`,
@@ -29,6 +33,10 @@ pub(super) struct Exchange {
     answered: bool,
     /// `proxy_request` was framed: the agent knows the request.
     pub(super) asked: bool,
+    /// What the agent was told about how much of the answer may be under way.
+    pub(super) window: Option<usize>,
+    /// Charged for what the local end took since the agent was last told.
+    taken: usize,
     /// The answer is complete; `Finish` waits until the local end has taken all of it, so that
     /// what a slow client holds stays within the limits.
     complete: bool,
@@ -84,6 +92,8 @@ impl Controller {
             charged: 0,
             answered: false,
             asked: false,
+            window: None,
+            taken: 0,
             complete: false,
             over: false,
         };
@@ -233,10 +243,34 @@ impl Controller {
     }
 
     pub(super) fn consumed(&mut self, id: StreamId, len: usize) {
-        if self.streams.consumed(id, len) {
-            self.tidy(id);
-        } else {
-            self.stale();
+        if !self.streams.consumed(id, len) {
+            return self.stale();
+        }
+        self.grant(id, Limits::charge(len));
+        self.tidy(id);
+    }
+
+    /// How much of each answer may be under way to its reader; `None` for an agent that does not
+    /// keep to it.
+    pub(super) fn window(&self) -> Option<usize> {
+        let joined = self.joined.as_ref()?;
+        let keeps = joined.keeps_window && joined.streams_responses;
+        keeps.then(|| WINDOW.min(self.config.limits.recv_stream / 2))
+    }
+
+    /// Lets the agent send as much more as was taken, a quarter of the window at a time.
+    fn grant(&mut self, id: StreamId, taken: usize) {
+        let Some(stream) = self.streams.get_mut(id) else {
+            return;
+        };
+        let state = &mut stream.state;
+        let Some(window) = state.window else {
+            return;
+        };
+        state.taken += taken;
+        if state.taken >= window / 4 && !state.complete && !state.over {
+            let taken = core::mem::take(&mut state.taken);
+            self.streams.push(id, Item::Grant(taken));
         }
     }
 

@@ -207,6 +207,7 @@ fn joined(fields: Fields<'_>) -> Joined {
     let specs = fields.server_specs;
     Joined {
         policy: fields.features.identity.and_then(|p| p.parse().ok()),
+        keeps_window: fields.features.response_window,
         streams_responses: fields.features.supports_response_streaming,
         streams_requests: fields.features.supports_streaming,
         info: AgentInfo {

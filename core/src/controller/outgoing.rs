@@ -104,6 +104,7 @@ impl Controller {
     fn stream_frame(&mut self) -> Option<String> {
         let Turn { id, item } = self.streams.framed(&self.config.limits)?;
         let in_pieces = self.joined.as_ref().is_some_and(|j| j.streams_responses);
+        let window = self.window();
         let stream = self.streams.get_mut(id)?;
         let name = &stream.name;
         let text = match item {
@@ -113,16 +114,26 @@ impl Controller {
                 encode::request_chunk(name, &data, &self.base64)
             }
             Item::End => encode::request_end(name),
+            Item::Grant(bytes) => encode::response_grant(name, bytes),
             Item::Request {
                 head,
                 body_follows,
                 body,
             } => {
                 stream.state.asked = true;
+                stream.state.window = window;
                 self.buffered -= core::mem::take(&mut stream.state.charged);
                 let len: usize = body.iter().map(bytes::Bytes::len).sum();
                 self.stats.bytes_out += len as u64;
-                encode::proxy_request(name, &head, body_follows, &body, in_pieces, &self.base64)
+                encode::proxy_request(
+                    name,
+                    &head,
+                    body_follows,
+                    &body,
+                    in_pieces,
+                    window,
+                    &self.base64,
+                )
             }
             // The agent's; never queued here.
             Item::Abort(_) | Item::Error(_) | Item::Head(_) | Item::Whole(..) => return None,

@@ -20,6 +20,8 @@ pub(crate) enum Item {
     Data(Bytes),
     /// The body is complete.
     End,
+    /// The controller's reader has taken so much of the answer.
+    Grant(usize),
     /// The request failed, to a peer that did not ask for a streamed answer.
     Error(String),
     /// Head of a streamed answer.
@@ -40,7 +42,7 @@ impl Item {
     pub(crate) fn charge(&self) -> usize {
         let len = match self {
             Self::Abort(text) | Self::Error(text) => text.len(),
-            Self::Cancel | Self::End => 0,
+            Self::Cancel | Self::End | Self::Grant(_) => 0,
             Self::Data(data) => data.len(),
             Self::Head(head) => pairs(&head.headers),
             Self::Request { head, .. } => head_len(head),
@@ -70,6 +72,9 @@ pub(crate) struct Stream<T> {
     pub(super) held_in: usize,
     /// It has its turn to come.
     pub(super) queued: bool,
+    /// What may be framed of its data until the peer grants more, each piece as it is charged;
+    /// `None` without such a limit.
+    pub(super) credit: Option<i64>,
 }
 
 impl<T> Stream<T> {
@@ -81,6 +86,7 @@ impl<T> Stream<T> {
             held_out: 0,
             held_in: 0,
             queued: false,
+            credit: None,
         }
     }
 
@@ -89,14 +95,38 @@ impl<T> Stream<T> {
         !self.out.is_empty()
     }
 
+    /// Whether no more of its data may be framed before the peer grants it.
+    pub(super) fn is_spent(&self) -> bool {
+        self.credit.is_some_and(|credit| credit <= 0)
+    }
+
+    /// Whether it has something that may be framed now.
+    pub(super) fn is_sendable(&self) -> bool {
+        match self.out.front() {
+            None => false,
+            Some(Item::Data(_)) => !self.is_spent(),
+            Some(_) => true,
+        }
+    }
+
     /// Whether its local end has taken all that was delivered.
     pub(crate) const fn is_consumed(&self) -> bool {
         self.held_in == 0
     }
 
-    /// Takes the first item, or the first `chunk` bytes of it where it is longer data; with what
-    /// that releases.
+    /// Takes the first item, or of data at most `chunk` bytes and what the peer has granted; with
+    /// what that releases.
     pub(super) fn take(&mut self, chunk: usize) -> Option<(Item, usize)> {
+        let credit = self.credit.and_then(|credit| usize::try_from(credit).ok());
+        let chunk = credit.map_or(chunk, |credit| chunk.min(credit).max(1));
+        let (item, released) = self.part(chunk)?;
+        if let (Item::Data(data), Some(credit)) = (&item, &mut self.credit) {
+            *credit = credit.saturating_sub_unsigned(Limits::charge(data.len()) as u64);
+        }
+        Some((item, released))
+    }
+
+    fn part(&mut self, chunk: usize) -> Option<(Item, usize)> {
         if let Some(Item::Data(data)) = self.out.front_mut()
             && data.len() > chunk
         {

@@ -150,3 +150,49 @@ fn streams_that_wait_for_room_are_woken_in_turn() {
     }
     assert!(woken.len() >= 6, "{woken:?}");
 }
+
+#[test]
+fn a_stream_with_a_window_sends_what_is_granted_and_holds_up_nobody() {
+    let limits = Limits {
+        chunk: 400,
+        ..LIMITS
+    };
+    let mut streams = Streams::new();
+    let ids = open(&mut streams, 2);
+    streams.limit(ids[0], 600);
+    let sent = |streams: &mut Streams<()>| -> Vec<(u64, usize)> {
+        core::iter::from_fn(|| {
+            let turn = streams.framed(&limits)?;
+            match turn.item {
+                Item::Data(data) => Some((turn.id.0, data.len())),
+                _ => Some((turn.id.0, 0)),
+            }
+        })
+        .collect()
+    };
+    let piece = Bytes::from(vec![1; 900]);
+    streams.enqueue(ids[0], piece.clone(), &limits).unwrap();
+    streams.push(ids[0], Item::End);
+    streams.enqueue(ids[1], piece.clone(), &limits).unwrap();
+    assert_eq!(
+        sent(&mut streams),
+        [(0, 400), (1, 400), (0, 200), (1, 400), (1, 100)]
+    );
+    assert!(
+        !streams.wants_send(),
+        "what may not be sent is not waited for"
+    );
+    let refused = streams.enqueue(ids[0], piece, &limits);
+    assert!(matches!(refused, Err(SendError::Blocked(_))));
+    // A piece is charged as much as the other side will count for it.
+    streams.grant(ids[0], 56);
+    assert_eq!(
+        sent(&mut streams),
+        [],
+        "the debt of a small piece comes first"
+    );
+    streams.grant(ids[0], 100);
+    assert_eq!(sent(&mut streams), [(0, 100)]);
+    streams.grant(ids[0], 10_000);
+    assert_eq!(sent(&mut streams), [(0, 200), (0, 0)]);
+}

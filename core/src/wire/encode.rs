@@ -84,6 +84,7 @@ pub(crate) fn register(
         m.flag("supports_websocket_proxy", false);
         m.flag("supports_gateway", false);
         m.flag("supports_response_streaming", true);
+        m.flag("response_window", true);
         m.text("identity", policy.as_str());
     });
     if let Some(cluster_id) = cluster_id {
@@ -278,6 +279,7 @@ pub(crate) fn proxy_request(
     body_follows: bool,
     body: &[Bytes],
     stream_response: bool,
+    window: Option<usize>,
     base64: &Base64,
 ) -> String {
     let len: usize = body.iter().map(Bytes::len).sum();
@@ -291,12 +293,23 @@ pub(crate) fn proxy_request(
     if stream_response {
         m.flag("supports_response_streaming", true);
     }
+    if let Some(window) = window {
+        m.number("response_window", window as i64);
+    }
     if body_follows {
         m.flag("use_streaming", true);
     } else if len > 0 {
         m.base64("body", &slices(body), base64);
         m.text("body_encoding", "base64");
     }
+    m.finish(None)
+}
+
+/// The controller's reader has taken so much of the answer, each piece counted as at least
+/// [`crate::Limits::MIN_CHARGE`]. Only to an agent that said `response_window`.
+pub(crate) fn response_grant(id: &str, bytes: usize) -> String {
+    let mut m = Message::new("proxy_response_grant", Some(id), FRAME);
+    m.number("bytes", bytes as i64);
     m.finish(None)
 }
 

@@ -371,6 +371,7 @@ fn p058_p060_p062_a_request_and_its_body() {
         false,
         &["hi".into()],
         false,
+        None,
         &base64,
     ));
     let expected = json!({"type":"proxy_request","request_id":"r1","payload":{
@@ -383,6 +384,7 @@ fn p058_p060_p062_a_request_and_its_body() {
         true,
         &[],
         true,
+        Some(4096),
         &base64,
     ))["payload"];
     assert_eq!(
@@ -393,6 +395,11 @@ fn p058_p060_p062_a_request_and_its_body() {
         (&json!(true), &json!(true))
     );
     assert!(pieces.get("body").is_none());
+    assert_eq!(pieces["response_window"], 4096);
+    assert_eq!(
+        read(&encode::response_grant("r1", 1024)),
+        json!({"type":"proxy_response_grant","request_id":"r1","payload":{"bytes":1024}})
+    );
     assert_eq!(
         read(&encode::request_chunk("r1", b"hello", &base64)),
         json!({"type":"proxy_request_chunk","request_id":"r1","payload":{"data":"aGVsbG8="}})

@@ -21,6 +21,7 @@ pub(crate) struct Fields<'a> {
     pub(crate) api_server: Option<Cow<'a, str>>,
     pub(crate) body: Option<Body<'a>>,
     pub(crate) body_binary: bool,
+    pub(crate) bytes: Option<f64>,
     pub(crate) body_encoding: Option<Cow<'a, str>>,
     pub(crate) chunk: Option<Cow<'a, str>>,
     pub(crate) cloud_provider: Option<Cow<'a, str>>,
@@ -46,6 +47,7 @@ pub(crate) struct Fields<'a> {
     pub(crate) query: Option<Cow<'a, str>>,
     pub(crate) region: Option<Cow<'a, str>>,
     pub(crate) request_id: Option<Cow<'a, str>>,
+    pub(crate) response_window: Option<f64>,
     pub(crate) server_ip: Option<Cow<'a, str>>,
     pub(crate) server_specs: ServerSpecs,
     pub(crate) service_name: Option<Cow<'a, str>>,
@@ -74,6 +76,7 @@ pub(crate) enum Body<'a> {
 /// `features` of a `register`.
 #[derive(Debug, Default)]
 pub(crate) struct Features {
+    pub(crate) response_window: bool,
     pub(crate) supports_response_streaming: bool,
     pub(crate) supports_streaming: bool,
     pub(crate) identity: Option<String>,
@@ -131,12 +134,14 @@ impl<'de> Fields<'de> {
         match key {
             "body" => self.body = body(map.next_value()?),
             "body_binary" => self.body_binary = next(map)?,
+            "bytes" => self.bytes = next(map)?,
             "features" => self.features = next(map)?,
             "head_data" | "headData" => self.head_data = next::<Present, A>(map)?.0,
             "headers" => self.headers = next::<Headers, A>(map)?.0,
             "is_websocket" | "isWebSocket" => self.is_websocket |= next::<bool, A>(map)?,
             "labels" => self.labels = next(map)?,
             "metadata" => self.metadata = next(map)?,
+            "response_window" => self.response_window = next(map)?,
             "server_specs" => self.server_specs = next(map)?,
             "status" => {
                 let status: Either<'de> = next(map)?;
@@ -175,6 +180,7 @@ impl<'de> Shape<'de> for Features {
                     let text: Option<Cow<'de, str>> = next(&mut map)?;
                     features.identity = text.map(Cow::into_owned);
                 }
+                "response_window" => features.response_window = next(&mut map)?,
                 "supports_response_streaming" => {
                     features.supports_response_streaming = next(&mut map)?;
                 }

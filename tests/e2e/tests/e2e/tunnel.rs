@@ -5,11 +5,11 @@ use std::{fs, time::Duration};
 
 use anyhow::{Result, ensure};
 use bytes::Bytes;
-use controlplane_driver::{IdentityPolicy, State};
+use controlplane_driver::{IdentityPolicy, Limits, State};
 use controlplane_e2e::{
     client::Answer,
     standin::{Fault, pattern},
-    world::{Settings, World},
+    world::{RuntimeName, Settings, World},
 };
 use pipeops_controller::credentials::{CredentialsFile, NewUser};
 
@@ -332,6 +332,33 @@ fn p196_users_with_a_kubernetes_user_are_impersonated_or_refused() {
             } else {
                 assert!(seen.is_empty());
             }
+        });
+    }
+}
+
+/// An answer far longer than the controller would hold for a client that does not read at first.
+#[test]
+fn p153_a_slow_client_gets_a_long_answer_whole() {
+    for runtime in [RuntimeName::Tokio, RuntimeName::AsyncStd] {
+        let limits = Limits {
+            recv_stream: 512 << 10,
+            ..Limits::controller()
+        };
+        let settings = Settings {
+            runtime,
+            hasty: true,
+            agent_limits: Some(limits),
+            ..Settings::default()
+        };
+        block_on(async {
+            let world = World::start(settings, |_| {}).await.unwrap();
+            let client = world.client().unwrap();
+            let slow = client.get("/api/v1/bytes?n=8000000").await.unwrap();
+            for _ in 0..20 {
+                let quick = client.get("/version").await.unwrap();
+                quick.bytes().await.unwrap();
+            }
+            assert!(slow.bytes().await.unwrap() == pattern(0, 8_000_000));
         });
     }
 }
