@@ -52,8 +52,9 @@
 //! * Core to socket: nothing is encoded until the socket is ready.
 //! * Local end to core: `send` refuses above [`Limits::send_stream`] and gives the data back;
 //!   [`Action::Writable`] tells when to offer it again.
-//! * Core to local end: a [`Action::Deliver`] is charged until [`Input::Consumed`]. The JSON
-//!   protocol has no window, so above [`Limits::recv_stream`] the stream ends with an error.
+//! * Core to local end: a [`Action::Deliver`] is charged until [`Input::Consumed`]. Streamed
+//!   answers between our own ends have a window; elsewhere the JSON protocol has none, so above
+//!   [`Limits::recv_stream`] the stream ends with an error.
 //! * Answers that a peer can force: slots and bounded queues; above [`Limits::control`] the
 //!   connection ends.
 //!

@@ -133,7 +133,7 @@ impl Controller {
             .filter(|stream| self.is_live(*stream));
         let Some(stream) = stream else {
             self.stats.stale_frames += 1;
-            return;
+            return self.stray(conn, kind, named);
         };
         match kind {
             "proxy_error" | "proxy_response_abort" => {
@@ -150,6 +150,17 @@ impl Controller {
             }
             // WebSocket streams are not opened by this version.
             _ => self.stats.stale_frames += 1,
+        }
+    }
+
+    /// An agent that goes on with a request that is over here is told to give it up: nobody reads
+    /// the rest, and the room for it would never be granted.
+    fn stray(&mut self, conn: ConnId, kind: &str, named: Option<&str>) {
+        let goes_on = matches!(kind, "proxy_response_chunk" | "proxy_response_header");
+        let named = named.filter(|id| goes_on && id.len() <= MAX_ID);
+        let unknown = named.filter(|id| self.streams.find(id).is_none());
+        if let (Some(id), Some(session)) = (unknown, self.sessions.get_mut(&conn)) {
+            session.control.stray(id);
         }
     }
 

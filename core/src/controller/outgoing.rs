@@ -1,6 +1,6 @@
 //! What the controller sends next on a connection: control frames first, then streams in turn.
 
-use alloc::{collections::VecDeque, string::String};
+use alloc::{boxed::Box, collections::VecDeque, string::String};
 
 use super::{Controller, sessions::Session};
 use crate::{
@@ -22,7 +22,19 @@ pub(super) struct Control {
     pub(super) pong: Option<Option<String>>,
     /// Errors to report, with the id they answer; bounded by `Limits::control`.
     pub(super) errors: VecDeque<(Option<String>, &'static str)>,
+    /// Requests that are over here and answered all the same: they are to be given up.
+    strays: VecDeque<Stray>,
 }
+
+/// A request that is over here; remembered for a while so that it is named once.
+#[derive(Debug)]
+struct Stray {
+    id: Box<str>,
+    told: bool,
+}
+
+/// Strays that are remembered.
+const MAX_STRAYS: usize = 64;
 
 impl Control {
     fn any(&self) -> bool {
@@ -31,6 +43,29 @@ impl Control {
             || self.ping
             || self.pong.is_some()
             || !self.errors.is_empty()
+            || self.strays.iter().any(|stray| !stray.told)
+    }
+
+    /// Remembers that the agent is being told.
+    fn cancelled(&mut self, id: &str) {
+        self.stray(id);
+        if let Some(stray) = self.strays.back_mut().filter(|stray| &*stray.id == id) {
+            stray.told = true;
+        }
+    }
+
+    /// Has the agent give up a request that is over here, unless it was told before.
+    pub(super) fn stray(&mut self, id: &str) {
+        if self.strays.iter().any(|stray| &*stray.id == id) {
+            return;
+        }
+        if self.strays.len() >= MAX_STRAYS {
+            self.strays.pop_front();
+        }
+        self.strays.push_back(Stray {
+            id: id.into(),
+            told: false,
+        });
     }
 }
 
@@ -55,7 +90,7 @@ impl Controller {
         if self.current != Some(conn) {
             return None;
         }
-        let text = self.stream_frame()?;
+        let text = self.stream_frame(conn)?;
         Some(Action::Send(conn, OutFrame::Text(text)))
     }
 
@@ -95,20 +130,28 @@ impl Controller {
             encode::heartbeat_ack(&timestamp)
         } else if let Some((id, text)) = control.errors.pop_front() {
             encode::error(id.as_deref(), text)
+        } else if let Some(stray) = control.strays.iter_mut().find(|stray| !stray.told) {
+            stray.told = true;
+            encode::cancel(&stray.id)
         } else {
             return None;
         };
         Some(OutFrame::Text(text))
     }
 
-    fn stream_frame(&mut self) -> Option<String> {
+    fn stream_frame(&mut self, conn: ConnId) -> Option<String> {
         let Turn { id, item } = self.streams.framed(&self.config.limits)?;
         let in_pieces = self.joined.as_ref().is_some_and(|j| j.streams_responses);
         let window = self.window();
         let stream = self.streams.get_mut(id)?;
         let name = &stream.name;
         let text = match item {
-            Item::Cancel => encode::cancel(name),
+            Item::Cancel => {
+                if let Some(session) = self.sessions.get_mut(&conn) {
+                    session.control.cancelled(name);
+                }
+                encode::cancel(name)
+            }
             Item::Data(data) => {
                 self.stats.bytes_out += data.len() as u64;
                 encode::request_chunk(name, &data, &self.base64)

@@ -243,6 +243,35 @@ fn p091_late_answers_are_ignored() {
 }
 
 #[test]
+fn p186_an_agent_that_goes_on_with_what_is_over_is_told_once() {
+    let mut bench = Bench::registered();
+    bench.sent();
+    // Of an earlier start of this controller, perhaps.
+    bench.answer_head("stranger");
+    bench.answer_data("stranger", b"data");
+    let sent = bench.sent();
+    assert_eq!(sent.len(), 1);
+    assert_eq!(
+        (&sent[0]["type"], &sent[0]["request_id"]),
+        (&json!("proxy_cancel"), &json!("stranger"))
+    );
+    bench.answer_data("stranger", b"data");
+    bench.answer_end("stranger");
+    bench.answer_end("another");
+    // One that was cancelled has been told already.
+    let (id, name) = bench.request(false);
+    bench.input(Input::Cancel(id));
+    assert_eq!(bench.sent_types(), ["proxy_cancel"]);
+    bench.answer_data(&name, b"data");
+    assert!(bench.sent().is_empty());
+    // However many there are, little is kept of them.
+    for i in 0..1000 {
+        bench.answer_data(&alloc::format!("s{i}"), b"data");
+    }
+    assert!(bench.sent().len() <= 64);
+}
+
+#[test]
 fn p091_only_the_registered_connection_answers() {
     let mut bench = Bench::registered();
     let (id, name) = bench.request(false);

@@ -11,6 +11,9 @@ use controlplane_core::{
 
 use super::{BUDGET, assert_is_line, registered_agent, registered_controller};
 
+/// Later it never gets: where time ends, what is due cannot be told from what is not.
+const LAST: Duration = Duration::from_secs(1 << 60);
+
 /// Any call in any order into the agent's machine; then it is told to stop, and does.
 ///
 /// # Panics
@@ -189,9 +192,9 @@ impl<M: Machine> Caller<M> {
     fn pass(&mut self, input: &mut Unstructured<'_>) -> Result<()> {
         let to_deadline = input.arbitrary()?;
         self.now = match self.machine.deadline() {
-            Some(at) if to_deadline => at,
+            Some(at) if to_deadline && at.as_duration() < LAST => at,
             // Also into the past, and far ahead; only the end of time itself never comes.
-            _ => Time::since_origin(span(input)?.min(Duration::from_secs(1 << 60))),
+            _ => Time::since_origin(span(input)?.min(LAST)),
         };
         self.handle(Input::Tick);
         Ok(())
