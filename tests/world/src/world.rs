@@ -1,11 +1,13 @@
 //! The world: who is in it, what happens next, and what is checked after it.
 
 mod agent;
+mod clients;
+mod connections;
 mod controller;
 mod faults;
 mod oracle;
 mod phases;
-mod requests;
+mod upstream;
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -18,7 +20,7 @@ use controlplane_core::{ConnId, Input, Start, StreamEnd, StreamId, Time};
 use self::{agent::AgentHost, controller::ControllerHost};
 use crate::{
     exchange::{Check, Exchange},
-    link::{Link, Side, Wire},
+    link::{Link, Side},
     plan::Weather,
     rng::Rng,
     tamper::{Tamper, Tamperer},
@@ -318,83 +320,6 @@ impl World {
             self.upstream_ends(alien, StreamEnd::Broken("nobody asked".into()))?;
         }
         Err("the machines do not come to rest".into())
-    }
-
-    // ------------------------------------------------------------ the link
-
-    /// Puts a message of `from` under way.
-    fn transmit(&mut self, link: u64, from: Side, wire: Wire) {
-        let wires = match &mut self.tamperer {
-            Some(tamperer) => tamperer.pass(from, wire),
-            None => [wire].into(),
-        };
-        let to = from.other();
-        for wire in wires {
-            if let Some(l) = self.links.get_mut(&link) {
-                let at = l.send(self.now, to, wire);
-                self.at(at, Event::Arrive(link, to));
-            }
-        }
-    }
-
-    fn arrive(&mut self, id: u64, to: Side) -> Check {
-        loop {
-            let Some(link) = self.links.get_mut(&id) else {
-                return Ok(());
-            };
-            let wire = match link.arrive(self.now, to) {
-                Ok(wire) => wire,
-                Err(None) => return Ok(()),
-                Err(Some(at)) => {
-                    self.at(at, Event::Arrive(id, to));
-                    return Ok(());
-                }
-            };
-            if let Some(conn) = link.conn(to.other()) {
-                self.tell(to.other(), Input::Wrote(conn))?;
-            }
-            let receiver = self.links.get(&id).and_then(|link| link.conn(to));
-            if let Some(conn) = receiver {
-                self.deliver(id, to, conn, wire)?;
-            }
-            self.settle()?;
-        }
-    }
-
-    fn told(&mut self, id: u64, side: Side) -> Check {
-        let Some(link) = self.links.get_mut(&id) else {
-            return Ok(());
-        };
-        let Some(conn) = link.conn(side) else {
-            return Ok(());
-        };
-        // The beginning of a message may have come through.
-        let busy = link.is_busy(side);
-        self.hang_up(id, side);
-        if busy {
-            self.tell(side, Input::Alive(conn))?;
-        }
-        let down = controlplane_core::Down::Lost("cut".into());
-        self.tell(side, Input::Disconnected(conn, down))
-    }
-
-    /// `side` has the socket no longer.
-    fn hang_up(&mut self, id: u64, side: Side) {
-        let Some(link) = self.links.get_mut(&id) else {
-            return;
-        };
-        let conn = link.conn(side);
-        link.set_conn(side, None);
-        if Side::BOTH.iter().all(|side| link.conn(*side).is_none()) {
-            self.links.remove(&id);
-        }
-        match (side, conn) {
-            (Side::Agent, Some(_)) => self.agent.link = None,
-            (Side::Controller, Some(conn)) => {
-                self.controller.conns.remove(&conn);
-            }
-            (_, None) => {}
-        }
     }
 
     fn tell(&mut self, side: Side, input: Input<'_>) -> Check {

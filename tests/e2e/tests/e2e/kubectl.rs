@@ -153,7 +153,11 @@ macro_rules! kubectl {
 
 async fn check_reads(kubectl: &Kubectl) -> Result<()> {
     let version = kubectl.run(&["version"]).await?;
-    ensure!(version.contains("Server Version: v1."), "{version}");
+    // Older ones print the same in another form.
+    let server = version
+        .lines()
+        .find(|line| line.starts_with("Server Version: "));
+    ensure!(server.is_some_and(|line| line.contains("v1.")), "{version}");
     let table = kubectl.run(&["get", "pods"]).await?;
     let mut lines = table.lines();
     let columns: Vec<&str> = lines

@@ -1,20 +1,14 @@
-//! The agent's adapter in this world, and its dials.
+//! The agent's adapter in this world.
 
 use std::{collections::BTreeMap, time::Duration};
 
 use controlplane_core::{
-    Action, Agent, AgentConfig, At, Cause, CloseCode, ConnId, Down, Frame, Input, Kind, Limits,
-    Machine as _, OutFrame, Phase, Reason, Socket, Start, StreamEnd, StreamId, TRANSITIONS, Target,
-    Time,
+    Action, Agent, AgentConfig, At, Cause, ConnId, Input, Kind, Limits, Machine as _, Phase,
+    Reason, Socket, Start, StreamId, TRANSITIONS, Target, Time,
 };
 
 use super::{Event, World};
-use crate::{
-    exchange::Check,
-    link::{Link, Side, Wire},
-    plan::{self, Weather},
-    rng::Rng,
-};
+use crate::{exchange::Check, link::Side, plan, rng::Rng};
 
 /// The agent and what its adapter keeps.
 #[derive(Debug)]
@@ -22,16 +16,16 @@ pub(super) struct AgentHost {
     pub(super) machine: Agent,
     config: AgentConfig,
     /// The machine is the so-manieth.
-    generation: u64,
+    pub(super) generation: u64,
     /// It runs.
     pub(super) up: bool,
     /// It was told to stop.
     pub(super) stopping: bool,
-    dialing: Option<ConnId>,
+    pub(super) dialing: Option<ConnId>,
     pub(super) link: Option<u64>,
-    last_conn: Option<ConnId>,
+    pub(super) last_conn: Option<ConnId>,
     /// When it may dial again at the earliest.
-    next_dial: Time,
+    pub(super) next_dial: Time,
     /// It said goodbye before it stopped.
     goodbye: bool,
     /// It stopped out of `Draining`.
@@ -292,170 +286,5 @@ impl World {
             self.after(delay, Event::Start(Side::Agent));
         }
         Ok(())
-    }
-
-    // ------------------------------------------------------------ connections
-
-    fn agent_dials(&mut self, conn: ConnId) -> Check {
-        self.count("dials");
-        let host = &mut self.agent;
-        if host.link.is_some() || host.dialing.is_some() {
-            return Err("the agent has two connections at once".into());
-        }
-        if host.last_conn.is_some_and(|last| conn <= last) {
-            return Err("the agent used a connection's id again".into());
-        }
-        if self.now < host.next_dial {
-            return Err("the agent dials earlier than it said".into());
-        }
-        host.last_conn = Some(conn);
-        host.dialing = Some(conn);
-        let generation = host.generation;
-        let hangs = self.rng.chance(40) && self.weather == Weather::Storm && !self.calm;
-        if !hangs {
-            let delay = self.rng.millis(1, 1500);
-            self.after(delay, Event::Dialed(generation, conn));
-        }
-        Ok(())
-    }
-
-    pub(super) fn dialed(&mut self, generation: u64, conn: ConnId) -> Check {
-        if self.agent.generation != generation || self.agent.dialing != Some(conn) {
-            return Ok(());
-        }
-        self.agent.dialing = None;
-        let rough = self.weather == Weather::Storm && !self.calm;
-        let refused = |status, retry_after| Down::Refused {
-            status,
-            retry_after,
-        };
-        let admitted = self.controller.machine.admit(self.now);
-        let down = if !self.controller.up || self.controller.stopping {
-            Some(Down::Lost("connection refused".into()))
-        } else if let Err(left) = admitted {
-            self.count("not admitted");
-            Some(refused(409, Some(left)))
-        } else if !rough {
-            None
-        } else {
-            match self.rng.below(20) {
-                0 | 1 => Some(Down::Lost("no route".into())),
-                2 => Some(refused(401, None)),
-                3 => Some(refused(503, Some(self.rng.millis(0, 30_000)))),
-                4 if self.rng.chance(100) => Some(refused(429, Some(Duration::MAX))),
-                _ => None,
-            }
-        };
-        if let Some(down) = down {
-            return self.tell_agent(Input::Disconnected(conn, down));
-        }
-        let latency = self.rng.millis(1, 200);
-        let per_byte = Duration::from_nanos(self.rng.within(10, 3000));
-        let most = if self.rng.chance(300) { 3000 } else { 64_000 };
-        let window = self.rng.len(500, most);
-        let id = self.next_link;
-        self.next_link += 1;
-        let link = Link::new(conn, latency, per_byte, window);
-        self.links.insert(id, link);
-        self.agent.link = Some(id);
-        if rough && self.rng.chance(80) {
-            // Of the two directions, one works.
-            self.hold_side(id, Side::Controller);
-        }
-        self.accept(id)?;
-        self.tell_agent(Input::Connected(conn))
-    }
-
-    fn agent_closes(&mut self, conn: ConnId, code: CloseCode) -> Check {
-        self.count("closed by the agent");
-        if self.agent.dialing.take_if(|dial| *dial == conn).is_some() {
-            return Ok(());
-        }
-        let link = self.agent.link.filter(|id| {
-            let link = self.links.get(id);
-            link.is_some_and(|link| link.conn(Side::Agent) == Some(conn))
-        });
-        let Some(link) = link else {
-            return Err("the agent closes a connection that it has not".into());
-        };
-        self.transmit(link, Side::Agent, Wire::Close(code as u16));
-        self.hang_up(link, Side::Agent);
-        Ok(())
-    }
-
-    fn agent_sends(&mut self, conn: ConnId, frame: OutFrame, socket: Socket) -> Check {
-        if socket != Socket::Ready(conn) {
-            return Err("the agent sends on a socket that is not ready".into());
-        }
-        let Some(link) = self.agent.link else {
-            return Err("the agent sends without a connection".into());
-        };
-        let wire = self.wire(frame)?;
-        let wire = match wire {
-            Wire::Text(text) if self.foreign && text.starts_with("{\"type\":\"register\"") => {
-                Wire::Text(text.replace("streaming\":true", "streaming\":false"))
-            }
-            wire => wire,
-        };
-        self.transmit(link, Side::Agent, wire);
-        Ok(())
-    }
-
-    /// A message as it travels.
-    pub(super) fn wire(&mut self, frame: OutFrame) -> Result<Wire, String> {
-        let now = self.now.as_duration().as_nanos() as u64;
-        match frame {
-            OutFrame::Ping => {
-                self.trace(&[now, 20], b"");
-                Ok(Wire::Ping)
-            }
-            OutFrame::Text(text) => {
-                self.trace(&[now, 21], text.as_bytes());
-                let limit = self
-                    .agent
-                    .limits()
-                    .frame
-                    .min(self.controller.limits().frame);
-                if text.len() > limit {
-                    return Err(format!("a message of {} bytes", text.len()));
-                }
-                Ok(Wire::Text(text))
-            }
-            other => Err(format!("an unexpected message: {other:?}")),
-        }
-    }
-
-    /// Hands a message to the machine that it is for.
-    pub(super) fn deliver(&mut self, link: u64, to: Side, conn: ConnId, wire: Wire) -> Check {
-        if self.rng.chance(30) {
-            self.tell(to, Input::Alive(conn))?;
-        }
-        match wire {
-            Wire::Binary(data) => self.tell(to, Input::Frame(conn, Frame::Binary(&data))),
-            Wire::Close(code) => {
-                self.hang_up(link, to);
-                let reason = String::new();
-                self.tell(to, Input::Disconnected(conn, Down::Closed { code, reason }))
-            }
-            Wire::Ping => {
-                self.transmit(link, to, Wire::Pong);
-                self.tell(to, Input::Alive(conn))
-            }
-            Wire::Pong => self.tell(to, Input::Alive(conn)),
-            Wire::Text(text) if self.rng.chance(20) => {
-                self.tell(to, Input::Frame(conn, Frame::Binary(text.as_bytes())))
-            }
-            Wire::Text(text) => self.tell(to, Input::Frame(conn, Frame::Text(&text))),
-        }
-    }
-
-    /// The Kubernetes API ends its part of a stream.
-    pub(super) fn upstream_ends(&mut self, id: StreamId, end: StreamEnd) -> Check {
-        if let Some(Some(n)) = self.agent.streams.remove(&id)
-            && let Some(exchange) = self.exchanges.get_mut(&n)
-        {
-            exchange.upstream_gone();
-        }
-        self.tell_agent(Input::Ended(id, end))
     }
 }
