@@ -16,8 +16,23 @@ pub enum Weather {
     Hostile,
     /// The same, and no end breaks anything either: every request has to succeed.
     Still,
-    /// Everything.
-    Storm,
+    /// Everything, and one thing more than the others.
+    Storm(Most),
+}
+
+/// What a storm is made of most.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum Most {
+    /// Many requests, and an agent that takes few.
+    Crowd,
+    /// Nothing in particular.
+    Everything,
+    /// Connections that break without the controller hearing of it.
+    Flaps,
+    /// Clients that take their time.
+    SlowClients,
+    /// A Kubernetes API that takes its time.
+    SlowUpstream,
 }
 
 impl Weather {
@@ -27,8 +42,18 @@ impl Weather {
         match seed % 8 {
             0 => Self::Fair,
             1 => Self::Hostile,
-            _ => Self::Storm,
+            2 => Self::Storm(Most::Crowd),
+            3 => Self::Storm(Most::Flaps),
+            4 => Self::Storm(Most::SlowClients),
+            5 => Self::Storm(Most::SlowUpstream),
+            _ => Self::Storm(Most::Everything),
         }
+    }
+
+    /// Whether the link and the hosts fail too.
+    #[must_use]
+    pub const fn is_storm(self) -> bool {
+        matches!(self, Self::Storm(_))
     }
 }
 
@@ -36,7 +61,8 @@ impl Weather {
 pub const MAX_PIECE: usize = 6000;
 
 /// Small bounds, so that they are reached.
-pub fn limits(rng: &mut Rng, roomy: bool) -> Limits {
+fn limits(rng: &mut Rng, weather: Weather) -> Limits {
+    let roomy = !weather.is_storm();
     let recv_stream = if roomy {
         1 << 20
     } else {
@@ -46,7 +72,11 @@ pub fn limits(rng: &mut Rng, roomy: bool) -> Limits {
         frame: if roomy { 4 << 20 } else { 256 << 10 },
         streams: if roomy { 256 } else { rng.len(6, 40) },
         recv_stream,
-        recv_total: if roomy { 64 << 20 } else { recv_stream * 2 },
+        recv_total: if roomy {
+            64 << 20
+        } else {
+            rng.len(recv_stream, recv_stream * 2)
+        },
         send_stream: rng.len(8_000, 32_000),
         send_total: if roomy {
             64 << 20
@@ -63,17 +93,23 @@ pub fn limits(rng: &mut Rng, roomy: bool) -> Limits {
 }
 
 /// The agent's configuration in this world.
-pub fn agent(rng: &mut Rng, roomy: bool) -> AgentConfig {
+pub fn agent(rng: &mut Rng, weather: Weather) -> AgentConfig {
     let mut config = AgentConfig::new("agent-1", "world");
-    config.limits = limits(rng, roomy);
+    config.limits = limits(rng, weather);
+    if weather == Weather::Storm(Most::Crowd) {
+        config.limits.streams = 6;
+    }
     config.policy = controlplane_core::rules::IdentityPolicy::Impersonate;
     config
 }
 
-/// The controller's.
-pub fn controller(rng: &mut Rng, roomy: bool) -> ControllerConfig {
+/// The controller's. Where there is room for everything, only the window makes answers wait.
+pub fn controller(rng: &mut Rng, weather: Weather, foreign: bool) -> ControllerConfig {
     let mut config = ControllerConfig::new("cluster-1", "world");
-    config.limits = limits(rng, roomy);
+    config.limits = limits(rng, weather);
+    if !weather.is_storm() && !foreign {
+        config.limits.recv_stream = rng.len(4000, 40_000);
+    }
     config
 }
 
@@ -109,7 +145,6 @@ pub struct Plan {
 impl Plan {
     /// What request `n` does in this weather.
     pub fn new(rng: &mut Rng, n: u64, weather: Weather) -> Self {
-        let rough = weather == Weather::Storm;
         let size = |rng: &mut Rng| match rng.below(10) {
             0 => 0,
             1..=6 => rng.len(1, 3000),
@@ -118,9 +153,10 @@ impl Plan {
         };
         let body = rng.chance(500).then(|| size(rng));
         let length = size(rng);
-        let slow = |rng: &mut Rng| match rng.below(20) {
-            0 if rough => (2000, 60_000),
-            1 if rough => (500, 4000),
+        let slow = |rng: &mut Rng, most: Most| match rng.below(20) {
+            2..=9 if weather == Weather::Storm(most) => (2000, 60_000),
+            0 if weather.is_storm() => (2000, 60_000),
+            1 if weather.is_storm() => (500, 4000),
             2..=9 => (1, 400),
             _ => (0, 10),
         };
@@ -130,8 +166,8 @@ impl Plan {
             body,
             body_breaks: body.and_then(|len| breaks(rng, len)),
             cancel: rng.chance(80).then(|| rng.millis(0, 20_000)),
-            client_pace: slow(rng),
-            upstream_pace: slow(rng),
+            client_pace: slow(rng, Most::SlowClients),
+            upstream_pace: slow(rng, Most::SlowUpstream),
             answer_after: match rng.below(4) {
                 0 => 0,
                 1 => rng.len(0, 5000),

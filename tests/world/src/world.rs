@@ -181,12 +181,12 @@ pub fn run(setup: Setup) -> Result<Report, Violation> {
 impl World {
     fn new(setup: Setup) -> Self {
         let mut rng = Rng::new(setup.seed);
-        let roomy = setup.weather != Weather::Storm;
-        let agent = AgentHost::new(&mut rng, roomy);
-        let controller = ControllerHost::new(&mut rng, roomy);
+        // It has no messages of the types that are tampered with.
+        let foreign = rng.chance(200) && setup.tamper.is_none();
+        let agent = AgentHost::new(&mut rng, setup.weather);
+        let controller = ControllerHost::new(&mut rng, setup.weather, foreign);
         Self {
-            // It has no messages of the types that are tampered with.
-            foreign: rng.chance(200) && setup.tamper.is_none(),
+            foreign,
             rng,
             now: Time::ZERO,
             weather: setup.weather,

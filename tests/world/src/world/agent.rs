@@ -8,14 +8,19 @@ use controlplane_core::{
 };
 
 use super::{Event, World};
-use crate::{exchange::Check, link::Side, plan, rng::Rng};
+use crate::{
+    exchange::Check,
+    link::Side,
+    plan::{self, Weather},
+    rng::Rng,
+};
 
 /// The agent and what its adapter keeps.
 #[derive(Debug)]
 pub(super) struct AgentHost {
     pub(super) machine: Agent,
     config: AgentConfig,
-    /// The machine is the so-manieth.
+    /// Counts its machines, one after the other.
     pub(super) generation: u64,
     /// It runs.
     pub(super) up: bool,
@@ -36,8 +41,8 @@ pub(super) struct AgentHost {
 }
 
 impl AgentHost {
-    pub(super) fn new(rng: &mut Rng, roomy: bool) -> Self {
-        let config = plan::agent(rng, roomy);
+    pub(super) fn new(rng: &mut Rng, weather: Weather) -> Self {
+        let config = plan::agent(rng, weather);
         let start = Start {
             now: Time::ZERO,
             unix: super::UNIX,

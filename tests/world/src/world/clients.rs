@@ -11,7 +11,7 @@ use super::{Event, World};
 use crate::{
     content::{Way, piece},
     exchange::{Check, Exchange, Outcome},
-    plan::Plan,
+    plan::{Most, Plan, Weather},
 };
 
 impl World {
@@ -35,7 +35,9 @@ impl World {
         if self.calm {
             return Ok(());
         }
-        let next = self.rng.millis(50, 5000);
+        let crowd = self.weather == Weather::Storm(Most::Crowd);
+        let longest = if crowd { 1000 } else { 5000 };
+        let next = self.rng.millis(50, longest);
         self.after(next, Event::Request);
         let plan = Plan::new(&mut self.rng, self.next_request, self.weather);
         self.request(plan)

@@ -8,7 +8,6 @@ use super::{Event, World};
 use crate::{
     exchange::Check,
     link::{Link, Side, Wire},
-    plan::Weather,
 };
 
 impl World {
@@ -27,7 +26,7 @@ impl World {
         host.last_conn = Some(conn);
         host.dialing = Some(conn);
         let generation = host.generation;
-        let hangs = self.rng.chance(40) && self.weather == Weather::Storm && !self.calm;
+        let hangs = self.rng.chance(40) && self.weather.is_storm() && !self.calm;
         if !hangs {
             let delay = self.rng.millis(1, 1500);
             self.after(delay, Event::Dialed(generation, conn));
@@ -40,7 +39,7 @@ impl World {
             return Ok(());
         }
         self.agent.dialing = None;
-        let rough = self.weather == Weather::Storm && !self.calm;
+        let rough = self.weather.is_storm() && !self.calm;
         let refused = |status, retry_after| Down::Refused {
             status,
             retry_after,

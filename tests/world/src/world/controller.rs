@@ -37,8 +37,8 @@ pub(super) struct ControllerHost {
 }
 
 impl ControllerHost {
-    pub(super) fn new(rng: &mut Rng, roomy: bool) -> Self {
-        let config = plan::controller(rng, roomy);
+    pub(super) fn new(rng: &mut Rng, weather: Weather, foreign: bool) -> Self {
+        let config = plan::controller(rng, weather, foreign);
         let start = Start {
             now: Time::ZERO,
             unix: super::UNIX,
@@ -191,7 +191,7 @@ impl World {
                 self.trace(&[now, 37], format!("{reason:?}").as_bytes());
                 self.count("left");
                 self.controller.orphans = 0;
-                let fair = self.weather != Weather::Storm;
+                let fair = !self.weather.is_storm();
                 if fair && !self.agent.stopping && !self.controller.stopping {
                     return Err(format!("a sound link ended: {reason}"));
                 }

@@ -8,7 +8,7 @@ use super::{Event, World};
 use crate::{
     exchange::Check,
     link::{Side, Wire},
-    plan::Weather,
+    plan::{Most, Weather},
 };
 
 impl World {
@@ -16,10 +16,15 @@ impl World {
         if self.calm {
             return Ok(());
         }
-        let next = self.rng.millis(100, 15_000);
+        let flaps = self.weather == Weather::Storm(Most::Flaps);
+        let longest = if flaps { 4000 } else { 15_000 };
+        let next = self.rng.millis(100, longest);
         self.after(next, Event::Fault);
         if self.weather == Weather::Hostile {
             return self.inject();
+        }
+        if flaps && self.rng.chance(500) {
+            return self.flap();
         }
         match self.rng.below(24) {
             0 | 1 => self.cut(),
@@ -72,6 +77,18 @@ impl World {
             self.after(delay, Event::Told(id, side));
         }
         Ok(())
+    }
+
+    /// The connection breaks, and only the agent hears of it.
+    fn flap(&mut self) -> Check {
+        let Some(id) = self.agent.link else {
+            return Ok(());
+        };
+        self.count("cut");
+        if let Some(link) = self.links.get_mut(&id) {
+            link.cut();
+        }
+        self.told(id, Side::Agent)
     }
 
     /// Nothing passes for a while, in one direction or both.
@@ -191,7 +208,7 @@ impl World {
     }
 
     fn lies_to_agent(&mut self, victim: Option<(u64, String)>) -> Vec<String> {
-        let storm = self.weather == Weather::Storm;
+        let storm = self.weather.is_storm();
         let salt = self.rng.below(1 << 40);
         let one = |text: String| Vec::from([text]);
         match (self.rng.below(16), victim) {
@@ -248,7 +265,7 @@ impl World {
     }
 
     fn lies_to_controller(&mut self, victim: Option<(u64, String)>) -> Vec<String> {
-        let storm = self.weather == Weather::Storm;
+        let storm = self.weather.is_storm();
         let salt = self.rng.below(1 << 40);
         let one = |text: String| Vec::from([text]);
         match (self.rng.below(14), victim) {
@@ -271,7 +288,8 @@ impl World {
             (4, _) => {
                 let streams = !self.foreign;
                 let payload = format!(
-                    r#"{{"agent_id":"agent-1","features":{{"supports_streaming":{streams},"supports_response_streaming":{streams}}}}}"#
+                    r#"{{"agent_id":"agent-1","features":{{"supports_streaming":{streams},
+                    "supports_response_streaming":{streams},"response_window":{streams}}}}}"#
                 );
                 one(message("register", &format!("lie{salt}"), &payload))
             }
@@ -297,7 +315,7 @@ impl World {
     }
 }
 
-fn message(kind: &str, id: &str, payload: &str) -> String {
+pub(super) fn message(kind: &str, id: &str, payload: &str) -> String {
     format!(r#"{{"type":"{kind}","request_id":"{id}","payload":{payload}}}"#)
 }
 

@@ -1,12 +1,12 @@
 //! What must hold after every step: bounds, exact accounts, clean tables, and a cause for every
-//! failure (design, invariants 2, 3 and 5).
+//! failure (design, invariants 2, 3, 5 and 7).
 
 use controlplane_core::{Failure, Limits, Machine as _, Stats, StreamId};
 
 use super::World;
 use crate::{
     exchange::{Check, Exchange},
-    plan::{MAX_PIECE, Weather},
+    plan::MAX_PIECE,
 };
 
 impl World {
@@ -30,6 +30,7 @@ impl World {
             let stats = self.controller.machine.stats();
             let open = self.controller.streams.len();
             account("the controller", &stats, open, charges)?;
+            self.look_at_windows()?;
             let mut asked = self.controller.streams.values();
             let complete = |n: &u64| {
                 let exchange = self.exchanges.get(n);
@@ -41,6 +42,24 @@ impl World {
                 return Err("the controller keeps streams without a connection".into());
             }
             bounds("the controller", &stats, &self.controller.limits())?;
+        }
+        Ok(())
+    }
+
+    /// What waits for a client never exceeds the window that the agent was given (design,
+    /// invariant 7): but for the last piece of it, which counts as no less than the least charge.
+    fn look_at_windows(&self) -> Check {
+        if self.foreign {
+            return Ok(());
+        }
+        let window = self.controller.limits().recv_stream / 2;
+        for n in self.controller.streams.values() {
+            let waiting = self.exchanges.get(n).map_or(0, |e| e.answer.charge);
+            if waiting >= window + Limits::MIN_CHARGE {
+                return Err(format!(
+                    "request {n}: {waiting} bytes in a window of {window}"
+                ));
+            }
         }
         Ok(())
     }
@@ -80,7 +99,7 @@ impl World {
         let Some(exchange) = self.exchanges.get(&n) else {
             return Ok(());
         };
-        let storm = self.weather == Weather::Storm;
+        let storm = self.weather.is_storm();
         let explained = exchange.tainted
             || match failure {
                 Failure::Agent(text) => self.explain_text(exchange, text),
@@ -100,7 +119,7 @@ impl World {
     }
 
     fn explain_text(&self, exchange: &Exchange, text: &str) -> bool {
-        let storm = self.weather == Weather::Storm;
+        let storm = self.weather.is_storm();
         match text {
             "connection reset" | "no answer" | "the request was not answered" => {
                 exchange.answer_end == Some(false)

@@ -5,10 +5,10 @@ use std::time::Duration;
 
 use controlplane_core::{Input, Machine as _, Time};
 
-use super::{Event, World, oracle::is_empty};
+use super::{Event, World, faults::message, oracle::is_empty};
 use crate::{
     exchange::{Check, Outcome},
-    link::Side,
+    link::{Side, Wire},
     plan::{Plan, Weather},
 };
 
@@ -17,7 +17,7 @@ const STORM: Duration = Duration::from_secs(240);
 impl World {
     pub(super) fn live(&mut self) -> Check {
         self.after(Duration::from_millis(100), Event::Request);
-        if matches!(self.weather, Weather::Hostile | Weather::Storm) {
+        if self.weather == Weather::Hostile || self.weather.is_storm() {
             self.after(Duration::from_secs(5), Event::Fault);
         }
         self.until(Time::ZERO + STORM, |_| false)?;
@@ -43,20 +43,29 @@ impl World {
                 self.after(Duration::ZERO, Event::Arrive(id, side));
             }
         }
-        let open: Vec<(u64, bool, bool)> = self
+        let all: Vec<(u64, bool, bool)> = self
             .exchanges
             .values()
-            .map(|e| (e.n, e.tainted && e.is_open(), e.answered))
+            .map(|e| (e.n, e.tainted, e.answered))
             .collect();
-        for (n, lied_about, answered) in open {
+        for (n, lied_about, answered) in all {
             if lied_about {
-                // Nobody may ever answer it: an impatient client has to.
-                self.after(Duration::ZERO, Event::Cancel(n));
+                self.clear_up(n);
             }
             if answered {
                 // It may have hung in the middle.
                 self.after(Duration::ZERO, Event::UpstreamAnswers(n));
             }
+        }
+    }
+
+    /// After a lie one side may wait for ever for what the other takes to be over.
+    fn clear_up(&mut self, n: u64) {
+        self.after(Duration::ZERO, Event::Cancel(n));
+        let name = self.names.get(&n).cloned();
+        if let (Some(name), Some(link)) = (name, self.agent.link) {
+            let cancel = message("proxy_cancel", &name, "{}");
+            self.transmit(link, Side::Controller, Wire::Text(cancel));
         }
     }
 
