@@ -1,6 +1,6 @@
 //! What a machine tells its adapter to do.
 
-use alloc::string::String;
+use alloc::{string::String, vec::Vec};
 use core::time::Duration;
 
 use bytes::Bytes;
@@ -8,7 +8,7 @@ use bytes::Bytes;
 use crate::{
     config::AgentInfo,
     error::{Failure, PeerFault, Reason},
-    input::{ConnId, Kind, RequestHead, ResponseHead, StreamId},
+    input::{ConnId, Kind, RequestHead, ResponseHead, StreamClose, StreamId},
     rules::{Credentials, IdentityPolicy},
 };
 
@@ -19,17 +19,22 @@ use crate::{
 pub enum Action {
     /// Close the socket, or give up the dial; no later action names the connection.
     Close(ConnId, CloseCode, &'static str),
+    /// The peer closed this WebSocket stream, after all that was delivered: close the local end's
+    /// with this. At the agent answer with [`crate::Input::Ended`] when that is done; at the
+    /// controller the stream is over, and the failure says why where it did not end in order.
+    Closed(StreamId, StreamClose, Option<Failure>),
     /// Agent: dial; answer with [`crate::Input::Connected`] or [`crate::Input::Disconnected`].
     Connect(ConnId),
     /// Hand data to the local end; answer with [`crate::Input::Consumed`] when it took it.
     Deliver(StreamId, Kind, Bytes),
-    /// Controller: the stream failed; nothing follows on it.
+    /// Controller: the request failed, or the WebSocket was not opened; nothing follows on it.
     Failed(StreamId, Failure),
     /// The peer has no more to send on this stream, all of it was delivered. For the controller
     /// the stream is over; there it comes once the local end has taken all deliveries
     /// ([`crate::Input::Consumed`]), so that what slow clients hold counts until they took it.
     Finish(StreamId),
-    /// Controller: the answer has begun.
+    /// Controller: the answer has begun. 101 opens a WebSocket: from then on it has messages and
+    /// ends with [`Self::Closed`].
     Head(StreamId, ResponseHead),
     /// For logs and metrics; ignoring it changes nothing.
     Notice(Notice),
@@ -89,6 +94,16 @@ pub enum Target {
         /// Which credentials the upstream request carries.
         credentials: Credentials,
     },
+    /// A WebSocket to the Kubernetes API. The same rules have been applied; the handshake's own
+    /// headers are the adapter's. Messages may follow before it is open.
+    WebSocket {
+        /// The request, a `GET` without a body.
+        head: RequestHead,
+        /// Subprotocols to offer, in this order; with none the header is left out.
+        protocols: Vec<String>,
+        /// Which credentials the upstream request carries.
+        credentials: Credentials,
+    },
 }
 
 /// WebSocket close codes in use.
@@ -143,6 +158,14 @@ pub struct Joined {
     pub keeps_window: bool,
     /// Whether it takes request bodies in pieces (P-060).
     pub streams_requests: bool,
+    /// How much of a request body or of a client's messages it takes before it grants more, in
+    /// bytes: an extension of ours, without which more than it can hold fails.
+    pub request_window: Option<usize>,
+    /// Whether it opens WebSocket streams; assumed where it does not say.
+    pub opens_websockets: bool,
+    /// Whether it answers the start of a WebSocket stream with the API's own answer (P-192): an
+    /// extension of ours, without which success shows with the first data only.
+    pub answers_upgrades: bool,
 }
 
 /// Facts for logs and metrics.

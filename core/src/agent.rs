@@ -1,12 +1,14 @@
 //! The agent's machine: dials, registers, keeps the link alive, answers requests, comes back.
 //!
 //! This file is the public face and the life of the link ([`crate::Phase`] shows its states);
-//! `incoming` reads what the controller sends, `requests` keeps the streams, `outgoing` decides
-//! what is framed next.
+//! `incoming` reads what the controller sends, `asked` checks it, `requests` and `sockets` keep the streams,
+//! `outgoing` decides what is framed next.
 
+mod asked;
 mod incoming;
 mod outgoing;
 mod requests;
+mod sockets;
 #[cfg(test)]
 mod tests;
 
@@ -354,11 +356,7 @@ impl Machine for Agent {
         match input {
             Input::Alive(conn) if self.phase.open() == Some(conn) => self.alive(),
             Input::Connected(conn) => self.connected(conn),
-            Input::Consumed(id, len) => {
-                if !self.streams.consumed(id, len) {
-                    self.stale();
-                }
-            }
+            Input::Consumed(id, len) => self.consumed(id, len),
             Input::Disconnected(conn, down) => self.disconnected(conn, down),
             Input::Ended(id, end) => self.ended(id, end),
             Input::Frame(conn, frame) => self.frame(conn, frame),

@@ -15,6 +15,11 @@ pub struct AgentConfig {
     /// Whether the link is encrypted; without, no password of a monitoring service is sent
     /// (P-199). Off by default.
     pub encrypted: bool,
+    /// For controllers that show terminals as text: on a stream whose start names no subprotocol,
+    /// the channel bytes of Kubernetes' channel subprotocols are taken off what goes to the
+    /// controller and put before the text that comes from it (P-106). Off by default: it merges
+    /// output, errors and exit status, and kubectl cannot work with that (P-156).
+    pub terminal_translation: bool,
     /// Periods and patience.
     pub periods: Periods,
     /// Delays between attempts.
@@ -34,6 +39,7 @@ impl AgentConfig {
             },
             policy: IdentityPolicy::default(),
             encrypted: false,
+            terminal_translation: false,
             periods: Periods::default(),
             backoff: Backoff::default(),
             limits: Limits::agent(),
@@ -213,6 +219,8 @@ pub struct Periods {
     pub buffered: Duration,
     /// For the last frames to leave once all streams have ended; 2 s.
     pub linger: Duration,
+    /// For a stream that one side closed to deliver what was sent before and to end; 10 s.
+    pub closing: Duration,
 }
 
 impl Default for Periods {
@@ -227,6 +235,7 @@ impl Default for Periods {
             register_total: Duration::from_secs(120),
             buffered: Duration::from_secs(120),
             linger: Duration::from_secs(2),
+            closing: Duration::from_secs(10),
         }
     }
 }
@@ -243,6 +252,7 @@ impl Periods {
             self.register_total,
             self.buffered,
             self.linger,
+            self.closing,
         ];
         if all.contains(&Duration::ZERO) {
             return Err(ConfigError::ZeroPeriod);
@@ -320,6 +330,12 @@ impl Limits {
             recv_total: 256 * Self::MIB,
             ..Self::agent()
         }
+    }
+
+    /// How much of a request's body or of a client's messages may be under way to the Kubernetes
+    /// API, as an agent with these limits tells its controller.
+    pub(crate) fn request_window(&self) -> usize {
+        Self::MIB.min(self.recv_stream / 2)
     }
 
     /// What a piece of `len` bytes is charged.

@@ -8,18 +8,22 @@
 //! ```
 //!
 //! This file is the public face; `sessions` is the life of the connections, `incoming` reads
-//! what the agent sends, `exchange` keeps the requests, `outgoing` decides what is framed next.
+//! what the agent sends, `exchange` and `sockets` keep the requests, `outgoing` decides what is
+//! framed next.
 
+mod ends;
 mod exchange;
 mod incoming;
 mod outgoing;
 mod sessions;
+mod sockets;
 #[cfg(test)]
 mod tests;
 
 use alloc::{
-    collections::{BTreeMap, VecDeque},
+    collections::{BTreeMap, BTreeSet, VecDeque},
     string::String,
+    vec::Vec,
 };
 use core::time::Duration;
 
@@ -56,6 +60,8 @@ pub struct Controller {
     /// When newer connections took over, at most [`MAX_SWAPS`].
     swaps: VecDeque<Time>,
     streams: Streams<Exchange>,
+    /// Until when streams that their client closed may deliver what it sent before.
+    closing: BTreeSet<(Time, StreamId)>,
     /// Requests named so far.
     names: u64,
     /// Bytes of bodies held for an agent that takes no others.
@@ -94,6 +100,7 @@ impl Controller {
             joined: None,
             swaps: VecDeque::new(),
             streams: Streams::new(),
+            closing: BTreeSet::new(),
             names: 0,
             buffered: 0,
             drain: Timers::default(),
@@ -122,6 +129,31 @@ impl Controller {
     ) -> Result<StreamId, OpenError> {
         self.now = self.now.advance(now);
         self.open_exchange(head, has_body)
+    }
+
+    /// Opens a WebSocket stream to the Kubernetes API; `head` is relayed as for [`Self::open`], and
+    /// `protocols` are offered in this order.
+    ///
+    /// [`Action::Head`] with 101 says that it is open, and names the chosen subprotocol in its
+    /// headers; then messages go both ways by [`Machine::send`] and [`Action::Deliver`], until
+    /// [`Input::Ended`] or [`Action::Closed`]. Any other head is the API's refusal: an answer as
+    /// to any request.
+    ///
+    /// Where the subprotocol is one in which Kubernetes tells the result of a command, a stream
+    /// that ends without a result gets one that says so: a client never takes a broken stream for
+    /// a success.
+    ///
+    /// # Errors
+    ///
+    /// No agent is registered, it opens no such streams, or a limit is reached.
+    pub fn open_websocket(
+        &mut self,
+        now: Time,
+        head: RequestHead,
+        protocols: Vec<String>,
+    ) -> Result<StreamId, OpenError> {
+        self.now = self.now.advance(now);
+        self.open_socket(head, protocols)
     }
 
     /// What the registered agent told, or `None` while it is away.
@@ -175,7 +207,7 @@ impl Machine for Controller {
             Input::Cancel(id) => self.cancel(id),
             Input::Consumed(id, len) => self.consumed(id, len),
             Input::Disconnected(conn, down) => self.disconnected(conn, down),
-            Input::Ended(id, end) => self.body_ended(id, end),
+            Input::Ended(id, end) => self.ended(id, end),
             Input::Frame(conn, frame) => self.frame(conn, frame),
             Input::Shutdown(grace) => self.shutdown(grace),
             Input::Clock(unix) => {
@@ -199,7 +231,8 @@ impl Machine for Controller {
 
     fn deadline(&self) -> Option<Time> {
         let sessions = self.sessions.values().filter_map(|s| s.timers.next());
-        sessions.chain(self.drain.next()).min()
+        let closing = self.closing.first().map(|(at, _)| *at);
+        sessions.chain(self.drain.next()).chain(closing).min()
     }
 
     fn stats(&self) -> Stats {

@@ -61,6 +61,9 @@ pub enum OpenError {
     /// More than [`crate::Limits::streams`].
     #[error("too many requests at once to this cluster")]
     TooManyStreams,
+    /// The agent opens no WebSocket streams, as it said.
+    #[error("the cluster's agent opens no WebSocket streams")]
+    WebSocket,
 }
 
 /// Why a request of the controller failed.
@@ -79,9 +82,21 @@ pub enum Failure {
     /// The agent broke the protocol on this stream.
     #[error("the cluster's agent broke the protocol: {0}")]
     Fault(PeerFault),
+    /// A message of a WebSocket stream is longer than [`crate::Limits::message`].
+    #[error("a message is longer than the permitted amount")]
+    MessageTooLong,
     /// The client reads more slowly than the cluster answers, beyond [`crate::Limits`].
     #[error("the client reads too slowly: more than the permitted amount is waiting for it")]
     Overrun,
+    /// The Kubernetes API refused a WebSocket with this status, as far as an agent tells that does
+    /// not relay the whole answer (P-102).
+    #[error("{text}")]
+    Refused {
+        /// HTTP status.
+        status: u16,
+        /// What the agent said.
+        text: String,
+    },
     /// The agent cannot take the body in pieces, and it is above [`crate::Limits::buffered`].
     #[error("the request body is too large for this agent")]
     RequestTooLarge,
@@ -159,12 +174,19 @@ pub enum PeerFault {
     /// A header name or value cannot stand in HTTP.
     #[error("invalid header")]
     Header,
+    /// Longer than [`crate::Limits::message`].
+    #[error("message of a stream too long")]
+    MessageTooLong,
     /// Not JSON, or not of the expected shape.
     #[error("malformed message")]
     Malformed,
     /// Not a method HTTP could carry.
     #[error("invalid method")]
     Method,
+    /// A message of a stream is of no type of WebSocket message, or contradicts its own
+    /// `message_type` (P-155).
+    #[error("invalid opcode")]
+    Opcode,
     /// A required field is missing or of another type.
     #[error("missing field {0}")]
     Missing(&'static str),
@@ -174,9 +196,15 @@ pub enum PeerFault {
     /// The path is not relayed (P-163, P-201).
     #[error("invalid path")]
     Path,
+    /// A subprotocol that cannot be offered, or that was not.
+    #[error("invalid subprotocol")]
+    Subprotocol,
     /// More than [`crate::Limits::streams`].
     #[error("too many requests at once")]
     TooManyStreams,
+    /// A message of type text that is not UTF-8.
+    #[error("text is not UTF-8")]
+    Utf8,
     /// An id that names nothing.
     #[error("unknown request id")]
     UnknownId,

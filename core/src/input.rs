@@ -34,7 +34,7 @@ pub enum Input<'a> {
     Accepted(ConnId),
     /// Some byte arrived, be it in the middle of a message: the peer lives.
     Alive(ConnId),
-    /// Controller: the client gave this stream up.
+    /// Controller: the client gave this stream up, whether or not it was open.
     Cancel(StreamId),
     /// The wall clock's present time since the UNIX epoch, which may have been set meanwhile. Only
     /// timestamps and absolute deadlines (P-058) follow it.
@@ -50,7 +50,8 @@ pub enum Input<'a> {
     Ended(StreamId, StreamEnd),
     /// A WebSocket message arrived. Borrowed: nothing of it is kept.
     Frame(ConnId, Frame<'a>),
-    /// Agent: the local end answered with this head; the body follows by `send`.
+    /// Agent: the local end answered with this head; the body follows by `send`. To a WebSocket
+    /// 101 opens it, and any other answer refuses it.
     Head(StreamId, ResponseHead),
     /// Agent: what the next heartbeats say.
     Status(HeartbeatStatus),
@@ -115,6 +116,53 @@ pub enum StreamEnd {
     Broken(String),
     /// In order: all that `send` took is all there is.
     Clean,
+    /// Its WebSocket was closed with this, after all that `send` took.
+    Closed(StreamClose),
+}
+
+/// Code and reason with which the WebSocket of a stream is closed.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub struct StreamClose {
+    /// Its code; [`Self::NO_CODE`] where the close frame has none.
+    pub code: u16,
+    /// Its reason: at most 123 bytes, empty without a code.
+    pub reason: String,
+}
+
+impl StreamClose {
+    /// Normal end.
+    pub const NORMAL: u16 = 1000;
+    /// The end that closes is going away.
+    pub const GOING_AWAY: u16 = 1001;
+    /// Stands for a close frame without a code, and is never written into one.
+    pub const NO_CODE: u16 = 1005;
+    /// A message was too long.
+    pub const TOO_BIG: u16 = 1009;
+    /// The stream broke.
+    pub const BROKEN: u16 = 1011;
+
+    /// Longest reason that fits a close frame (RFC 6455, section 5.5).
+    const MAX_REASON: usize = 123;
+
+    /// A close as it may stand in a frame: a code that may not (RFC 6455, section 7.4) becomes
+    /// [`Self::NO_CODE`], and a long reason is cut.
+    #[must_use]
+    pub fn new(code: u16, reason: &str) -> Self {
+        if !matches!(code, 1000..=1003 | 1007..=1014 | 3000..=4999) {
+            return Self {
+                code: Self::NO_CODE,
+                reason: String::new(),
+            };
+        }
+        let mut end = reason.len().min(Self::MAX_REASON);
+        while !reason.is_char_boundary(end) {
+            end -= 1;
+        }
+        Self {
+            code,
+            reason: reason.get(..end).unwrap_or_default().into(),
+        }
+    }
 }
 
 /// Method, path, query and headers of a request. `Debug` leaves out the query and the headers'

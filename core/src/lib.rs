@@ -52,9 +52,9 @@
 //! * Core to socket: nothing is encoded until the socket is ready.
 //! * Local end to core: `send` refuses above [`Limits::send_stream`] and gives the data back;
 //!   [`Action::Writable`] tells when to offer it again.
-//! * Core to local end: a [`Action::Deliver`] is charged until [`Input::Consumed`]. Streamed
-//!   answers between our own ends have a window; elsewhere the JSON protocol has none, so above
-//!   [`Limits::recv_stream`] the stream ends with an error.
+//! * Core to local end: a [`Action::Deliver`] is charged until [`Input::Consumed`]. Between our
+//!   own ends both directions of a stream have a window; elsewhere the JSON protocol has none, so
+//!   above [`Limits::recv_stream`] the stream ends with an error.
 //! * Answers that a peer can force: slots and bounded queues; above [`Limits::control`] the
 //!   connection ends.
 //!
@@ -95,7 +95,8 @@ pub use config::{
 pub use controller::Controller;
 pub use error::{ConfigError, Failure, OpenError, PeerFault, Reason, SendError};
 pub use input::{
-    ConnId, Down, Frame, Input, Kind, RequestHead, ResponseHead, Socket, StreamEnd, StreamId,
+    ConnId, Down, Frame, Input, Kind, RequestHead, ResponseHead, Socket, StreamClose, StreamEnd,
+    StreamId,
 };
 pub use link::{At, Cause, Phase, TRANSITIONS};
 pub use machine::Machine;

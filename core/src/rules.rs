@@ -1,17 +1,24 @@
 //! Header, path and identity rules, as pure functions: what is relayed, what is removed, what is
 //! refused. Nothing is repaired: a request reaches the Kubernetes API as it came, or not at all.
 
+mod channels;
 mod headers;
 mod path;
 #[cfg(test)]
 mod tests;
+mod upgrade;
 
 use alloc::{string::String, vec::Vec};
 use core::str::FromStr;
 
+pub(crate) use self::{
+    channels::{Channels, is_channel_protocol},
+    upgrade::{protocols_of_start, websocket_head},
+};
 pub use self::{
     headers::{client_headers, response_headers, set_content_length, upstream_headers},
     path::{check_method, check_path, check_query},
+    upgrade::{BEARER_PROTOCOL, asks_websocket, subprotocols, without_handshake},
 };
 use crate::{error::PeerFault, input::RequestHead, streams::head_len};
 

@@ -16,7 +16,7 @@ pub(crate) use self::stream::{Item, Stream, head_len};
 use crate::{
     config::Limits,
     error::{PeerFault, SendError},
-    input::StreamId,
+    input::{Kind, StreamId},
 };
 
 /// Every open stream, and the order in which those with frames get to send.
@@ -181,10 +181,11 @@ impl<T> Streams<T> {
 
     // ------------------------------------------------------------ toward the socket
 
-    /// Queues data of a byte stream, or gives it back.
+    /// Queues data, or gives it back.
     pub(crate) fn enqueue(
         &mut self,
         id: StreamId,
+        kind: Kind,
         data: Bytes,
         limits: &Limits,
     ) -> Result<(), SendError> {
@@ -198,7 +199,13 @@ impl<T> Streams<T> {
             self.blocked.insert(id);
             return Err(SendError::Blocked(data));
         }
-        self.push(id, Item::Data(data));
+        self.push(
+            id,
+            match kind {
+                Kind::Bytes => Item::Data(data),
+                Kind::Binary | Kind::Text => Item::Message(kind, data),
+            },
+        );
         Ok(())
     }
 
@@ -262,7 +269,7 @@ impl<T> Streams<T> {
         !self.turn.is_empty()
     }
 
-    /// Takes the next item, or at most one chunk of data, of the stream whose turn it is.
+    /// Takes the next item, one message, or at most one chunk of data, of the stream whose turn it is.
     pub(crate) fn framed(&mut self, limits: &Limits) -> Option<Turn> {
         let id = self.turn.pop_front()?;
         let stream = self.by_id.get_mut(&id)?;

@@ -5,6 +5,7 @@ pub(crate) mod base64;
 pub(crate) mod decode;
 pub(crate) mod duration;
 pub(crate) mod encode;
+pub(crate) mod frame;
 pub(crate) mod rfc3339;
 #[cfg(test)]
 mod tests;

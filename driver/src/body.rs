@@ -2,7 +2,7 @@
 //! data goes in, one piece at a time, so that the reader's pace is the writer's.
 
 use bytes::Bytes;
-use controlplane_core::{Failure, ResponseHead, StreamEnd, StreamId};
+use controlplane_core::{Failure, Kind, ResponseHead, StreamClose, StreamEnd, StreamId};
 use futures_channel::mpsc::{UnboundedReceiver, UnboundedSender};
 use futures_util::StreamExt;
 use thiserror::Error;
@@ -17,7 +17,7 @@ pub struct Broken;
 pub(crate) enum Event {
     Cancel,
     Consumed(usize),
-    Data(Bytes),
+    Data(Kind, Bytes),
     Ended(StreamEnd),
     Head(ResponseHead),
 }
@@ -25,7 +25,8 @@ pub(crate) enum Event {
 /// What the event loop hands to an end.
 #[derive(Debug)]
 pub(crate) enum Piece {
-    Data(Bytes),
+    Closed(StreamClose, Option<Failure>),
+    Data(Kind, Bytes),
     End,
     Failed(Failure),
     Head(ResponseHead),
@@ -47,7 +48,7 @@ impl Outflow {
     /// The next piece; `None` if the event loop let go of the stream without a word.
     pub(crate) async fn next(&mut self) -> Option<Piece> {
         let piece = self.pieces.next().await?;
-        if let Piece::Data(data) = &piece {
+        if let Piece::Data(_, data) = &piece {
             let event = Event::Consumed(data.len());
             let _ = self.events.unbounded_send((self.id, event));
         }
@@ -59,7 +60,7 @@ impl Drop for Outflow {
     fn drop(&mut self) {
         self.pieces.close();
         while let Ok(piece) = self.pieces.try_recv() {
-            if let Piece::Data(data) = piece {
+            if let Piece::Data(_, data) = piece {
                 let _ = self
                     .events
                     .unbounded_send((self.id, Event::Consumed(data.len())));
@@ -89,10 +90,10 @@ impl Inflow {
     ///
     /// A call that was dropped while it waited has offered its piece all the same; the next one
     /// waits for both.
-    pub(crate) async fn write(&mut self, data: Bytes) -> Result<(), Broken> {
+    pub(crate) async fn write(&mut self, kind: Kind, data: Bytes) -> Result<(), Broken> {
         self.settle().await?;
         self.owed = true;
-        self.tell(Event::Data(data));
+        self.tell(Event::Data(kind, data));
         self.settle().await
     }
 

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use bytes::Bytes;
-use controlplane_core::StreamId;
+use controlplane_core::{Kind, StreamEnd, StreamId};
 use futures_channel::mpsc;
 use futures_util::stream::AbortHandle;
 
@@ -14,9 +14,11 @@ pub(crate) struct End {
     pieces: mpsc::UnboundedSender<Piece>,
     pub(crate) taken: mpsc::UnboundedSender<()>,
     /// Refused by the machine for now.
-    pub(crate) held: Option<Bytes>,
-    /// The stream ends in order once `held` was taken.
-    pub(crate) ending: bool,
+    pub(crate) held: Option<(Kind, Bytes)>,
+    /// How the stream ends once `held` was taken.
+    pub(crate) ending: Option<StreamEnd>,
+    /// It is a WebSocket: when the local end has ended, nothing more is heard of it.
+    pub(crate) socket: bool,
     task: Option<AbortHandle>,
 }
 
@@ -38,14 +40,15 @@ impl Ends {
     }
 
     /// Makes the ends of a new stream.
-    pub(crate) fn open(&mut self, id: StreamId) -> (Outflow, Inflow) {
+    pub(crate) fn open(&mut self, id: StreamId, socket: bool) -> (Outflow, Inflow) {
         let (pieces, out) = mpsc::unbounded();
         let (taken, credit) = mpsc::unbounded();
         let end = End {
             pieces,
             taken,
             held: None,
-            ending: false,
+            ending: None,
+            socket,
             task: None,
         };
         self.by_id.insert(id, end);
@@ -77,7 +80,7 @@ impl Ends {
     pub(crate) fn hand(&mut self, id: StreamId, piece: Piece) {
         if let Some(end) = self.by_id.get(&id)
             && let Err(refused) = end.pieces.unbounded_send(piece)
-            && let Piece::Data(data) = refused.into_inner()
+            && let Piece::Data(_, data) = refused.into_inner()
         {
             let _ = self
                 .events

@@ -4,9 +4,12 @@
 use std::{future::Future, pin::Pin, sync::Arc};
 
 use bytes::Bytes;
-use controlplane_core::{RequestHead, ResponseHead, StreamEnd, rules::Credentials};
+use controlplane_core::{Kind, RequestHead, ResponseHead, StreamEnd, rules::Credentials};
 
-use crate::body::{Broken, Event, Inflow, Outflow, Piece};
+use crate::{
+    body::{Broken, Event, Inflow, Outflow, Piece},
+    websocket::{WebSocketRequest, WebSocketResponder},
+};
 
 /// A future on the heap.
 pub type BoxFuture<'a, T> = Pin<Box<dyn Future<Output = T> + Send + 'a>>;
@@ -33,6 +36,28 @@ pub trait Handler: Send + Sync + 'static {
     /// controller cancels the request, its time limit passes or the link is lost; whatever it
     /// holds ends with it.
     fn handle(&self, request: Request, responder: Responder) -> BoxFuture<'static, ()>;
+
+    /// Opens a WebSocket stream, and carries its messages until it ends.
+    ///
+    /// The same rules have been applied, and the future is dropped likewise. A handler that does
+    /// not implement it refuses every stream with 501.
+    fn open(
+        &self,
+        request: WebSocketRequest,
+        responder: WebSocketResponder,
+    ) -> BoxFuture<'static, ()> {
+        drop(request);
+        Box::pin(async move {
+            let mut body = responder.refuse(ResponseHead {
+                status: 501,
+                headers: vec![("Content-Type".into(), "text/plain".into())],
+            });
+            let text = "this agent opens no WebSocket streams\n";
+            if body.write(text.into()).await.is_ok() {
+                body.finish();
+            }
+        })
+    }
 }
 
 impl<F, T> Handler for F
@@ -79,7 +104,7 @@ impl Body {
             return None;
         }
         let piece = self.flow.next().await;
-        if let Some(Piece::Data(data)) = piece {
+        if let Some(Piece::Data(_, data)) = piece {
             return Some(Ok(data));
         }
         self.over = true;
@@ -121,7 +146,7 @@ impl BodyWriter {
     ///
     /// Nobody waits for the answer any more.
     pub async fn write(&mut self, data: Bytes) -> Result<(), Broken> {
-        self.0.write(data).await
+        self.0.write(Kind::Bytes, data).await
     }
 
     /// The answer is complete.

@@ -7,19 +7,20 @@ use std::{sync::Arc, time::Duration};
 
 use bytes::Bytes;
 use controlplane_core::{
-    ControllerConfig, Failure, Joined, OpenError, RequestHead, ResponseHead, Stats, StreamEnd,
-    rules::IdentityPolicy,
+    ControllerConfig, Failure, Joined, Kind, OpenError, RequestHead, ResponseHead, Stats,
+    StreamEnd, rules::IdentityPolicy,
 };
 use futures_channel::{mpsc, oneshot};
 use tokio::sync::watch;
 
-use self::side::{Command, HubSide};
+use self::side::{Command, HubSide, Opening};
 use crate::{
     agent::StartError,
     body::{Broken, Event, Inflow, Outflow, Piece},
     meter::Meter,
     run::{self, Loop, Origin, SharedStats},
     runtime::{Runtime, WebSocket},
+    websocket::Upgrade,
 };
 
 /// The controller's end toward one agent. Clones are handles to the same one; when the last is
@@ -128,8 +129,32 @@ impl Hub {
         policy: Option<IdentityPolicy>,
     ) -> Result<(RequestBody, Answer), OpenError> {
         let (reply, answer) = oneshot::channel();
-        let command = Command::Open(head, has_body, policy, reply);
-        let _ = self.commands.unbounded_send(command);
+        let opening = Opening::Request(has_body, reply);
+        let _ = self
+            .commands
+            .unbounded_send(Command::Open(head, policy, opening));
+        answer.await.unwrap_or(Err(OpenError::Away))
+    }
+
+    /// Opens a WebSocket stream to the Kubernetes API; to an agent that has this policy at that
+    /// very moment, where one is given. The head is relayed as it is, without the headers of the
+    /// handshake: apply [`crate::rules::client_headers`] and
+    /// [`crate::rules::without_handshake`] first.
+    ///
+    /// # Errors
+    ///
+    /// The agent is away, opens no such streams or has another policy, or a limit is reached.
+    pub async fn open_websocket(
+        &self,
+        policy: Option<IdentityPolicy>,
+        head: RequestHead,
+        protocols: Vec<String>,
+    ) -> Result<Upgrade, OpenError> {
+        let (reply, answer) = oneshot::channel();
+        let opening = Opening::WebSocket(protocols, reply);
+        let _ = self
+            .commands
+            .unbounded_send(Command::Open(head, policy, opening));
         answer.await.unwrap_or(Err(OpenError::Away))
     }
 
@@ -165,7 +190,7 @@ impl RequestBody {
     ///
     /// Nobody wants the rest: the answer is complete or has failed. See [`Answer`] for which.
     pub async fn write(&mut self, data: Bytes) -> Result<(), Broken> {
-        self.0.write(data).await
+        self.0.write(Kind::Bytes, data).await
     }
 
     /// The body is complete.
@@ -189,6 +214,10 @@ pub struct Answer {
 }
 
 impl Answer {
+    pub(crate) const fn new(flow: Outflow) -> Self {
+        Self { flow, over: false }
+    }
+
     /// Status and headers; ask once.
     ///
     /// # Errors
@@ -217,13 +246,15 @@ impl Answer {
             return None;
         }
         match self.flow.next().await {
-            Some(Piece::Data(data)) => Some(Ok(data)),
+            Some(Piece::Data(_, data)) => Some(Ok(data)),
             Some(Piece::End) => {
                 self.over = true;
                 None
             }
             Some(Piece::Failed(failure)) => Some(self.failed(failure)),
-            Some(Piece::Head(_)) | None => Some(self.failed(Failure::Disconnected)),
+            Some(Piece::Closed(..) | Piece::Head(_)) | None => {
+                Some(self.failed(Failure::Disconnected))
+            }
         }
     }
 }

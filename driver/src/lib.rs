@@ -30,12 +30,13 @@ mod runtime;
 mod secret;
 mod tls;
 mod upstream;
+mod websocket;
 
 pub use controlplane_core as core;
 pub use controlplane_core::{
     AgentInfo, Backoff, ConfigError, ControllerConfig, Failure, HeartbeatStatus, Joined, Kind,
     Limits, Monitoring, MonitoringService, OpenError, PeerFault, Periods, Reason, Registration,
-    RequestHead, ResponseHead, ServerSpecs, Stats,
+    RequestHead, ResponseHead, ServerSpecs, Stats, StreamClose,
     rules::{self, IdentityPolicy},
 };
 
@@ -51,4 +52,8 @@ pub use self::{
     secret::{Token, TokenError, TokenSource},
     tls::{Roots, TlsError, TlsOptions, TlsSource},
     upstream::{Kubernetes, KubernetesConfig, UpstreamError, UpstreamLimits},
+    websocket::{
+        Incoming, Message, MessageReader, MessageWriter, Upgrade, Upgraded, WebSocketRequest,
+        WebSocketResponder,
+    },
 };

@@ -240,7 +240,8 @@ impl<S: Side> State<S> {
                     self.input(Input::Disconnected(conn, down));
                 }
             }
-            Action::Deliver(id, _, data) => self.ends.hand(id, Piece::Data(data)),
+            Action::Deliver(id, kind, data) => self.ends.hand(id, Piece::Data(kind, data)),
+            Action::Closed(id, close, failure) => self.ends.hand(id, Piece::Closed(close, failure)),
             Action::Writable(id) => self.writable(id),
             Action::Reset(id) => self.ends.reset(id),
             Action::Close(conn, code, reason) => {
@@ -266,24 +267,24 @@ impl<S: Side> State<S> {
 
     fn writable(&mut self, id: StreamId) {
         let end = self.ends.by_id.get_mut(&id);
-        if let Some(data) = end.and_then(|end| end.held.take()) {
-            self.offer(id, data);
+        if let Some((kind, data)) = end.and_then(|end| end.held.take()) {
+            self.offer(id, kind, data);
         }
     }
 
-    fn offer(&mut self, id: StreamId, data: Bytes) {
-        let outcome = self.inner.machine.send(id, Kind::Bytes, data);
+    fn offer(&mut self, id: StreamId, kind: Kind, data: Bytes) {
+        let outcome = self.inner.machine.send(id, kind, data);
         let Some(end) = self.ends.by_id.get_mut(&id) else {
             return;
         };
         match outcome {
             Ok(()) => {
                 let _ = end.taken.unbounded_send(());
-                if std::mem::take(&mut end.ending) {
-                    self.ended(id, StreamEnd::Clean);
+                if let Some(how) = end.ending.take() {
+                    self.ended(id, how);
                 }
             }
-            Err(SendError::Blocked(data)) => end.held = Some(data),
+            Err(SendError::Blocked(data)) => end.held = Some((kind, data)),
             Err(SendError::Closed(_)) => end.taken.close_channel(),
         }
     }
@@ -298,7 +299,7 @@ impl<S: Side> State<S> {
                 self.input(Input::Cancel(id));
             }
             Event::Consumed(len) => self.input(Input::Consumed(id, len)),
-            Event::Data(data) => self.offer(id, data),
+            Event::Data(kind, data) => self.offer(id, kind, data),
             Event::Ended(end) => self.ended(id, end),
             Event::Head(head) => self.input(Input::Head(id, head)),
         }
@@ -306,16 +307,15 @@ impl<S: Side> State<S> {
     }
 
     fn ended(&mut self, id: StreamId, how: StreamEnd) {
-        let clean = how == StreamEnd::Clean;
-        if let Some(end) = self.ends.by_id.get_mut(&id)
-            && clean
-            && end.held.is_some()
-        {
-            end.ending = true;
+        let in_order = !matches!(how, StreamEnd::Broken(_));
+        let end = self.ends.by_id.get_mut(&id);
+        let socket = end.as_ref().is_some_and(|end| end.socket);
+        if let Some(end) = end.filter(|end| in_order && end.held.is_some()) {
+            end.ending = Some(how);
             return;
         }
         self.input(Input::Ended(id, how));
-        if S::ENDED_IS_LAST {
+        if S::ENDED_IS_LAST || socket {
             self.ends.forget(id);
         }
     }

@@ -2,31 +2,24 @@
 //! itself (P-159); a request that can be named is always answered (P-190).
 
 use alloc::{
+    borrow::Cow,
     format,
     string::{String, ToString},
-    vec::Vec,
 };
-
-use bytes::Bytes;
 
 use super::{
     Agent,
-    outgoing::{Refusal, refusal_while},
-    requests::Asked,
+    asked::{Asked, Refused},
+    outgoing::{Form, Refusal, refusal_while},
 };
 use crate::{
     action::{Action, CloseCode, Notice, Registration},
     error::{PeerFault, Reason},
-    input::RequestHead,
+    input::StreamId,
     link::{Cause, Phase},
     notices::clip,
-    rules,
-    time::Time,
     timers::Timer,
-    wire::{
-        decode::{self, Body, Envelope, Fields},
-        duration, rfc3339,
-    },
+    wire::decode::{self, Envelope, Fields},
 };
 
 /// Longest request id; a peer that uses longer ones is not answered.
@@ -46,13 +39,36 @@ impl Agent {
         if let Some(fault) = envelope.fault {
             let id = envelope.id.as_deref();
             let running = id.and_then(|id| self.streams.find(id));
-            self.tolerated(running, fault);
-            if envelope.kind == "proxy_request" && running.is_none() {
-                self.refuse(id, false, &fault.to_string());
-            }
-            return;
+            return self.malformed(&envelope.kind, id, running, fault);
         }
         self.dispatch(envelope);
+    }
+
+    /// A message that cannot be read costs itself (P-159), and the stream of which it was a part:
+    /// that cannot go on with a hole in it (P-153).
+    fn malformed(
+        &mut self,
+        kind: &str,
+        id: Option<&str>,
+        running: Option<StreamId>,
+        fault: PeerFault,
+    ) {
+        let part = matches!(
+            kind,
+            "proxy_request_chunk" | "proxy_websocket_data" | "ws_data"
+        );
+        if let Some(stream) = running.filter(|_| part) {
+            return self.fail(stream, fault, &format!("{fault}"));
+        }
+        self.tolerated(running, fault);
+        let form = match kind {
+            "proxy_request" => Form::Error,
+            "proxy_websocket_start" | "ws_start" => Form::Stream,
+            _ => return,
+        };
+        if let (Some(id), None) = (id, running) {
+            self.refuse(Some(id), form, &fault.to_string());
+        }
     }
 
     fn dispatch(&mut self, envelope: Envelope<'_>) {
@@ -70,10 +86,9 @@ impl Agent {
             "proxy_request_chunk" => self.request_chunk(id, fields()),
             "proxy_request_stream_end" => self.with_stream(id, Self::body_end),
             "proxy_response_grant" => self.grant(id, fields()),
-            "proxy_websocket_start" | "ws_start" => self.websocket_start(id, fields()),
-            "proxy_websocket_data" | "proxy_websocket_close" | "ws_data" | "ws_close" => {
-                self.stats.stale_frames += 1;
-            }
+            "proxy_websocket_close" | "ws_close" => self.socket_close(id, fields()),
+            "proxy_websocket_data" | "ws_data" => self.socket_data(id, fields()),
+            "proxy_websocket_start" | "ws_start" => self.websocket_start(id, payload),
             "register_in_progress" => self.register_in_progress(),
             "register_success" => self.register_success(id, payload.unwrap_or_default()),
             _ => self.unknown(&kind, id),
@@ -164,7 +179,7 @@ impl Agent {
 
     // ------------------------------------------------------------ requests
 
-    fn with_stream(&mut self, id: Option<&str>, act: fn(&mut Self, crate::StreamId)) {
+    fn with_stream(&mut self, id: Option<&str>, act: fn(&mut Self, StreamId)) {
         match id.and_then(|id| self.streams.find(id)) {
             Some(stream) => act(self, stream),
             None => self.stats.stale_frames += 1,
@@ -198,197 +213,82 @@ impl Agent {
             return self.tolerated(None, PeerFault::Missing("request_id"));
         };
         if let Some(running) = self.streams.find(name) {
-            // The running request has its own end to come; an answer here would be taken for it.
-            return self.tolerated(Some(running), PeerFault::DuplicateId);
+            return self.duplicate(running, name);
         }
         let Some(fields) = payload else {
             self.tolerated(None, PeerFault::Missing("payload"));
-            return self.refuse(id, false, "missing field payload");
+            return self.refuse(id, Form::Error, "missing field payload");
         };
-        let streamed = fields.supports_response_streaming;
+        let form = match fields.supports_response_streaming {
+            true => Form::Abort,
+            false => Form::Error,
+        };
+        self.begin(name, form, |agent| agent.asked(name, fields));
+    }
+
+    /// Opens what was asked for, or refuses it in this form.
+    fn begin<'a>(
+        &mut self,
+        name: &'a str,
+        form: Form,
+        asked: impl FnOnce(&Self) -> Result<Asked<'a>, Refused>,
+    ) {
         if let Some(text) = refusal_while(self.phase) {
-            return self.refuse(id, streamed, &text);
+            return self.refuse(Some(name), form, &text);
         }
-        let outcome = self
-            .asked(name, fields)
-            .and_then(|asked| self.open(asked).map_err(Into::into));
+        let outcome = asked(self).and_then(|asked| self.open(asked).map_err(Into::into));
         if let Err(Refused { fault, text }) = outcome {
             self.tolerated(None, fault);
-            self.refuse(id, streamed, &text);
+            self.refuse(Some(name), form, &text);
         }
     }
 
-    /// Checks a request; everything that is not relayed as it came is refused.
-    fn asked<'a>(&self, id: &'a str, fields: Fields<'_>) -> Result<Asked<'a>, Refused> {
-        let mut head = self.request_head(&fields)?;
-        let due = self.due(&fields)?;
-        let body_follows = fields.use_streaming;
-        let body = if body_follows {
-            Bytes::new()
-        } else {
-            let body = self.inline_body(fields.body, fields.body_encoding.as_deref())?;
-            // P-207: the length is known, whatever the headers say.
-            let bodied = !body.is_empty() || matches!(&*head.method, "POST" | "PUT" | "PATCH");
-            let length = bodied.then_some(body.len() as u64);
-            rules::set_content_length(&mut head.headers, length);
-            body
-        };
-        Ok(Asked {
-            id,
-            head,
-            streamed: fields.supports_response_streaming,
-            window: fields
-                .response_window
-                .filter(|w| *w > 0.0)
-                .map(|w| w as usize),
-            body_follows,
-            body,
-            due,
-        })
+    /// The running request has its own end to come, and goes on (P-171); an answer with its id
+    /// would be taken for that end (P-162).
+    fn duplicate(&mut self, running: StreamId, name: &str) {
+        self.tolerated(Some(running), PeerFault::DuplicateId);
+        let name = clip(name);
+        let text = format!("duplicate request id {name:?}: refused, and the first one goes on");
+        self.refuse(None, Form::Error, &text);
     }
 
-    fn request_head(&self, fields: &Fields<'_>) -> Result<RequestHead, Refused> {
-        let set = |field: &Option<alloc::borrow::Cow<'_, str>>| {
-            field.as_deref().is_some_and(|text| !text.trim().is_empty())
-        };
-        let headers = fields.headers.clone().unwrap_or_default();
-        if set(&fields.service_name) {
-            return Err(Refused::unsupported("service routing"));
-        }
-        if fields.is_websocket || set(&fields.protocol) || asks_websocket(&headers) {
-            return Err(Refused::unsupported("a WebSocket stream"));
-        }
-        if fields.body_binary {
-            return Err(Refused::unsupported("a binary request body"));
-        }
-        if fields.head_data {
-            return Err(Refused::unsupported("head_data"));
-        }
-        let head = rules::request_head(
-            fields.method.as_deref().unwrap_or_default(),
-            fields.path.as_deref().unwrap_or_default(),
-            fields.query.as_deref(),
-            headers,
-            self.config.policy,
-            self.config.limits.head,
-        )?;
-        Ok(head)
-    }
-
-    fn inline_body(
-        &self,
-        body: Option<Body<'_>>,
-        encoding: Option<&str>,
-    ) -> Result<Bytes, Refused> {
-        Ok(match body {
-            None => Bytes::new(),
-            Some(Body::Json(json)) => json.into(),
-            Some(Body::Text(text))
-                if encoding.is_some_and(|e| e.eq_ignore_ascii_case("base64")) =>
-            {
-                self.base64.decode(&text)?.into()
-            }
-            Some(Body::Text(text)) => Vec::from(text.as_bytes()).into(),
-        })
-    }
-
-    /// `deadline`, else `timeout`; what cannot be read is ignored (P-058, P-095).
-    fn due(&self, fields: &Fields<'_>) -> Result<Option<Time>, Refused> {
-        let deadline = fields.deadline.as_deref().and_then(rfc3339::parse);
-        if let Some(deadline) = deadline {
-            let left = deadline.saturating_sub(self.unix());
-            if left.is_zero() {
-                return Err(Refused::late());
-            }
-            return Ok(Some(self.now + left));
-        }
-        let millis = fields.timeout.filter(|ms| *ms > 0.0);
-        let span = millis
-            .and_then(|ms| core::time::Duration::try_from_secs_f64(ms / 1000.0).ok())
-            .or_else(|| fields.timeout_text.as_deref().and_then(duration::parse));
-        Ok(span.filter(|s| !s.is_zero()).map(|span| self.now + span))
-    }
-
-    /// Streams are not part of this version: refused, never left without an answer (P-191).
-    fn websocket_start(&mut self, id: Option<&str>, fields: Option<&Fields<'_>>) {
-        let stream = fields.and_then(|f| f.stream_id.as_deref());
-        let Some(name) = stream.filter(|s| !s.is_empty()).or(id) else {
-            return self.tolerated(None, PeerFault::Missing("stream_id"));
+    /// P-064; errors name the stream (P-191).
+    fn websocket_start(&mut self, id: Option<&str>, payload: Option<Fields<'_>>) {
+        let mut fields = payload.unwrap_or_default();
+        let Some(name) = fields.stream_id.take().filter(|name| !name.is_empty()) else {
+            self.tolerated(None, PeerFault::Missing("stream_id"));
+            // P-102: then they name what the envelope names, unless that is a running stream.
+            let id = id.filter(|id| self.streams.find(id).is_none());
+            return self.refuse(id, Form::Error, "missing stream_id");
         };
         if name.len() > MAX_ID {
             return self.tolerated(None, PeerFault::Malformed);
         }
-        if let Some(running) = self.streams.find(name) {
-            return self.tolerated(Some(running), PeerFault::DuplicateId);
+        if let Some(running) = self.streams.find(&name) {
+            return self.duplicate(running, &name);
         }
-        let fault = PeerFault::Unsupported("a WebSocket stream");
-        self.tolerated(None, fault);
-        self.refuse(Some(name), false, &fault.to_string());
+        self.begin(&name, Form::Stream, |agent| {
+            agent.asked_socket(&name, fields, true)
+        });
     }
 
     /// Queues the answer to what never became a stream; more than are permitted end the link.
-    fn refuse(&mut self, id: Option<&str>, streamed: bool, text: &str) {
-        let Some(id) = id else { return };
+    fn refuse(&mut self, id: Option<&str>, form: Form, text: &str) {
         if self.control.refusals() >= self.config.limits.control {
             let reason = Reason::Peer(PeerFault::ControlFlood);
             return self.lose(reason, Some(CloseCode::Policy), None);
         }
         self.control.refuse(Refusal {
-            id: id.into(),
-            streamed,
+            id: id.map(String::from),
+            form,
             text: clip(text),
         });
     }
 }
 
-/// Why a request was not opened.
-struct Refused {
-    fault: PeerFault,
-    text: String,
-}
-
-impl Refused {
-    fn unsupported(what: &'static str) -> Self {
-        PeerFault::Unsupported(what).into()
-    }
-
-    fn late() -> Self {
-        Self {
-            fault: PeerFault::Malformed,
-            text: "the deadline of the request has passed".into(),
-        }
-    }
-}
-
-impl From<PeerFault> for Refused {
-    fn from(fault: PeerFault) -> Self {
-        let text = match fault {
-            PeerFault::Path => "invalid path: only Kubernetes API paths are relayed".into(),
-            PeerFault::Overrun => "the request body is too large to be sent in one message".into(),
-            PeerFault::Base64 => "invalid body: not base64".into(),
-            fault => format!("{fault}"),
-        };
-        Self { fault, text }
-    }
-}
-
-/// P-059.
-fn asks_websocket(headers: &[(String, String)]) -> bool {
-    headers.iter().any(|(name, value)| {
-        let upgrade = name.eq_ignore_ascii_case("upgrade");
-        let websocket = ["key", "version", "protocol"].iter().any(|part| {
-            let rest = name.get(.."sec-websocket-".len());
-            rest.is_some_and(|r| r.eq_ignore_ascii_case("sec-websocket-"))
-                && name["sec-websocket-".len()..].eq_ignore_ascii_case(part)
-        });
-        (upgrade && value.trim().eq_ignore_ascii_case("websocket"))
-            || (websocket && !value.trim().is_empty())
-    })
-}
-
 /// Peer texts are kept clipped: they live as long as the link.
 fn registration(fields: Fields<'_>) -> Registration {
-    let text = |field: Option<alloc::borrow::Cow<'_, str>>| clip(&field.unwrap_or_default());
+    let text = |field: Option<Cow<'_, str>>| clip(&field.unwrap_or_default());
     Registration {
         cluster_id: text(fields.cluster_id),
         cluster_uuid: text(fields.cluster_uuid),

@@ -12,7 +12,7 @@ use super::Agent;
 use crate::{
     action::{Action, OutFrame},
     config::AgentInfo,
-    input::{ConnId, Socket},
+    input::{ConnId, Socket, StreamClose},
     link::Phase,
     streams::{Item, Turn},
     timers::Timer,
@@ -43,10 +43,23 @@ pub(super) struct Control {
 /// The one message that answers a request which never became a stream.
 #[derive(Debug)]
 pub(super) struct Refusal {
-    pub(super) id: String,
-    /// The request asked for a streamed answer.
-    pub(super) streamed: bool,
+    /// `None` where any answer would be taken for that of a running stream (P-162).
+    pub(super) id: Option<String>,
+    pub(super) form: Form,
     pub(super) text: String,
+}
+
+/// What answers a request or start that is refused.
+#[derive(Clone, Copy, Debug)]
+pub(super) enum Form {
+    /// `proxy_response_abort`: it asked for a streamed answer.
+    Abort,
+    /// `proxy_websocket_close`, the second half of [`Self::Stream`].
+    Close,
+    /// `proxy_error`.
+    Error,
+    /// What a stream gets whose dial fails (P-102): an error, then a close.
+    Stream,
 }
 
 impl Control {
@@ -131,35 +144,61 @@ impl Agent {
     }
 
     fn refusal_frame(&mut self) -> Option<String> {
-        let Refusal { id, streamed, text } = self.control.refusals.pop_front()?;
-        Some(if streamed {
-            encode::response_abort(&id, &text)
-        } else {
-            encode::proxy_error(&id, &text)
+        let Refusal { id, form, text } = self.control.refusals.pop_front()?;
+        let Some(id) = id else {
+            return Some(encode::stream_error(None, &text));
+        };
+        Some(match form {
+            Form::Abort => encode::response_abort(&id, &text),
+            Form::Close => {
+                let close = StreamClose::new(StreamClose::BROKEN, &text);
+                encode::websocket_close(&id, &close)
+            }
+            Form::Error => encode::proxy_error(&id, &text),
+            Form::Stream => {
+                let error = encode::stream_error(Some(&id), &text);
+                self.control.refusals.push_front(Refusal {
+                    id: Some(id),
+                    form: Form::Close,
+                    text,
+                });
+                error
+            }
         })
     }
 
     /// Frames one item of the stream whose turn it is; its last item ends the stream.
     fn stream_frame(&mut self) -> Option<String> {
         let Turn { id, item } = self.streams.framed(&self.config.limits)?;
-        let name = &self.streams.get(id)?.name;
+        let stream = self.streams.get(id)?;
+        let name = &stream.name;
+        // What follows the answer to an upgrade are its messages.
+        let whole = !stream.state.is_upgraded();
         let (text, last) = match item {
             Item::Abort(text) => (encode::response_abort(name, &text), true),
+            Item::Broke(text) => (encode::stream_error(Some(name), &text), false),
+            Item::Close(close) => (encode::websocket_close(name, &close), true),
             Item::Data(data) => {
                 self.stats.bytes_out += data.len() as u64;
                 (encode::response_chunk(name, &data, &self.base64), false)
             }
-            Item::End => (encode::response_end(name), true),
+            Item::End => (encode::response_end(name), whole),
             Item::Error(text) => (encode::proxy_error(name, &text), true),
+            Item::Grant(bytes) => (encode::grant(name, false, bytes), false),
             Item::Head(head) => (encode::response_head(name, &head), false),
+            Item::Message(kind, data) => {
+                self.stats.bytes_out += data.len() as u64;
+                let text = encode::websocket_data(name, kind, &data, &self.base64);
+                (text, false)
+            }
             Item::Whole(head, body) => {
                 let len: usize = body.iter().map(bytes::Bytes::len).sum();
                 self.stats.bytes_out += len as u64;
                 let text = encode::proxy_response(name, &head, &body, &self.base64);
-                (text, true)
+                (text, whole)
             }
             // The controller's; never queued here.
-            Item::Cancel | Item::Grant(_) | Item::Request { .. } => return None,
+            Item::Cancel | Item::Request { .. } | Item::Upgrade(..) => return None,
         };
         if last {
             self.forget(id);
@@ -189,6 +228,7 @@ impl Agent {
             &self.config.info,
             self.config.policy,
             self.cluster_id(),
+            self.config.limits.request_window(),
         )
     }
 

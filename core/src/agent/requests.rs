@@ -1,4 +1,5 @@
-//! The requests that the agent answers: their life, their limits and their one end (P-094).
+//! The requests that the agent answers: their life, their limits and their one end (P-094). Those
+//! that ask for a WebSocket go on in `sockets`.
 //!
 //! ```text
 //!            Open ┌────────────── body: Deliver* Finish ──────────────┐
@@ -14,7 +15,11 @@ use alloc::{
 
 use bytes::Bytes;
 
-use super::Agent;
+use super::{
+    Agent,
+    asked::Asked,
+    sockets::{Asking, Socket},
+};
 use crate::{
     action::{Action, Target},
     error::{PeerFault, SendError},
@@ -28,7 +33,7 @@ use crate::{
 #[derive(Debug)]
 pub(super) struct Exchange {
     /// The controller takes the answer in pieces (P-042).
-    streamed: bool,
+    pub(super) streamed: bool,
     /// More of the request's body is to come.
     body_open: bool,
     /// The local end answered; kept here until the end where the answer is not streamed.
@@ -40,19 +45,38 @@ pub(super) struct Exchange {
     /// The local end is over, only frames are left.
     pub(super) ended: bool,
     due: Option<Time>,
+    /// What was taken of the body or of messages since the controller was last told; `None`
+    /// toward one that keeps no window.
+    taken: Option<usize>,
+    /// It asked for a WebSocket.
+    pub(super) socket: Option<Socket>,
 }
 
-/// What `proxy_request` asked for, checked.
-pub(super) struct Asked<'a> {
-    pub(super) id: &'a str,
-    pub(super) head: crate::input::RequestHead,
-    pub(super) streamed: bool,
-    /// How much of the answer the controller takes before it grants more.
-    pub(super) window: Option<usize>,
-    /// The body follows in messages of its own.
-    pub(super) body_follows: bool,
-    pub(super) body: Bytes,
-    pub(super) due: Option<Time>,
+impl Exchange {
+    /// It has messages, or nothing yet but the errors of such a stream.
+    pub(super) fn is_socket(&self) -> bool {
+        self.socket.as_ref().is_some_and(Socket::has_messages)
+    }
+
+    /// It began with `proxy_websocket_start`.
+    pub(super) fn is_bare(&self) -> bool {
+        self.socket.as_ref().is_some_and(|socket| socket.bare)
+    }
+
+    /// The upstream accepted the upgrade, so that what follows are messages.
+    pub(super) fn is_upgraded(&self) -> bool {
+        self.socket.as_ref().is_some_and(Socket::is_open)
+    }
+
+    /// Keeps the head of what has no answer of its own.
+    pub(super) fn answered_with(&mut self, head: ResponseHead) {
+        self.head = Some(head);
+        self.answered = true;
+    }
+
+    pub(super) const fn answered_head(&self) -> Option<&ResponseHead> {
+        self.head.as_ref()
+    }
 }
 
 impl Agent {
@@ -62,7 +86,9 @@ impl Agent {
         if asked.body.len() > limits.recv_stream {
             return Err(PeerFault::Overrun);
         }
-        let whole_due = (!asked.streamed).then(|| self.now + self.config.periods.buffered);
+        let bare = asked.upgrade.as_ref().is_some_and(|asking| asking.bare);
+        let whole = !asked.streamed && !bare;
+        let whole_due = whole.then(|| self.now + self.config.periods.buffered);
         let due = [asked.due, whole_due].into_iter().flatten().min();
         let exchange = Exchange {
             streamed: asked.streamed,
@@ -73,6 +99,11 @@ impl Agent {
             whole_len: 0,
             ended: false,
             due,
+            taken: asked.keeps_window.then_some(0),
+            socket: asked
+                .upgrade
+                .as_ref()
+                .map(|asking| Socket::new(asking, asked.due)),
         };
         let id = self.streams.open(asked.id, exchange, &limits)?;
         if let Some(window) = asked.window {
@@ -81,10 +112,21 @@ impl Agent {
         self.limits_due.extend(due.map(|at| (at, id)));
         let credentials = self.config.policy.credentials();
         let head = asked.head;
-        let target = Target::Http { head, credentials };
+        let target = match asked.upgrade {
+            None => Target::Http { head, credentials },
+            Some(Asking { protocols, .. }) => {
+                let target = Target::WebSocket {
+                    head,
+                    protocols,
+                    credentials,
+                };
+                self.actions.push_back(Action::Open(id, target));
+                return Ok(());
+            }
+        };
         self.actions.push_back(Action::Open(id, target));
         if !asked.body.is_empty() {
-            self.deliver(id, asked.body);
+            self.deliver(id, Kind::Bytes, asked.body);
         }
         let ended = self.streams.get(id).is_none_or(|s| s.state.ended);
         if !asked.body_follows && !ended {
@@ -107,7 +149,7 @@ impl Agent {
         };
         match self.base64.decode(base64) {
             Ok(data) if data.is_empty() => {}
-            Ok(data) => self.deliver(id, data.into()),
+            Ok(data) => self.deliver(id, Kind::Bytes, data.into()),
             Err(fault) => self.fail(id, fault, "the request body is not valid base64"),
         }
     }
@@ -128,23 +170,47 @@ impl Agent {
         stream.is_some_and(|s| s.state.body_open && !s.state.ended)
     }
 
-    fn deliver(&mut self, id: StreamId, data: Bytes) {
+    pub(super) fn deliver(&mut self, id: StreamId, kind: Kind, data: Bytes) {
         let len = data.len();
         let outcome = self.streams.received(id, len, &self.config.limits);
         if let Err(over) = outcome {
-            let text = "the request body arrives faster than the Kubernetes API takes it";
+            let text = "more data arrives than the Kubernetes API takes in time";
             self.fail(over, PeerFault::Overrun, text);
             if over == id {
                 return;
             }
         }
         self.stats.bytes_in += len as u64;
-        self.actions
-            .push_back(Action::Deliver(id, Kind::Bytes, data));
+        self.actions.push_back(Action::Deliver(id, kind, data));
+    }
+
+    /// The local end took a delivery; a controller that keeps a window learns of it, a quarter of
+    /// the window at a time.
+    pub(super) fn consumed(&mut self, id: StreamId, len: usize) {
+        if !self.streams.consumed(id, len) {
+            return self.stale();
+        }
+        let window = self.config.limits.request_window();
+        let Some(stream) = self.streams.get_mut(id).filter(|s| !s.state.ended) else {
+            return;
+        };
+        let Some(taken) = &mut stream.state.taken else {
+            return;
+        };
+        *taken += crate::Limits::charge(len);
+        if *taken >= window / 4 {
+            let taken = core::mem::take(taken);
+            self.streams.push(id, Item::Grant(taken));
+        }
     }
 
     /// The controller gave the request up (P-062, P-186): nothing more is sent for it.
     pub(super) fn cancel(&mut self, id: StreamId) {
+        if self.is_bare(id) {
+            // It has a close of its own.
+            self.stats.stale_frames += 1;
+            return;
+        }
         let ended = self.streams.get(id).is_none_or(|s| s.state.ended);
         self.forget(id);
         if !ended {
@@ -163,6 +229,9 @@ impl Agent {
         if state.answered || state.ended {
             return self.stale();
         }
+        if head.status == 101 || state.is_bare() {
+            return self.upgraded(id, head);
+        }
         state.answered = true;
         let status = if head.status == 0 { 200 } else { head.status };
         let head = ResponseHead {
@@ -179,7 +248,7 @@ impl Agent {
     pub(super) fn answer(
         &mut self,
         id: StreamId,
-        _kind: Kind,
+        kind: Kind,
         data: Bytes,
     ) -> Result<(), SendError> {
         let Some(stream) = self.streams.get(id) else {
@@ -187,6 +256,9 @@ impl Agent {
         };
         if stream.state.ended {
             return Err(SendError::Closed(data));
+        }
+        if stream.state.is_socket() {
+            return self.message(id, kind, data);
         }
         if data.is_empty() {
             return Ok(());
@@ -196,7 +268,9 @@ impl Agent {
         }
         let streamed = self.streams.get(id).is_some_and(|s| s.state.streamed);
         if streamed {
-            return self.streams.enqueue(id, data, &self.config.limits);
+            return self
+                .streams
+                .enqueue(id, Kind::Bytes, data, &self.config.limits);
         }
         self.hold(id, data)
     }
@@ -237,9 +311,14 @@ impl Agent {
         if stream.state.ended {
             return self.stale();
         }
+        if stream.state.is_socket() {
+            return self.socket_ended(id, end);
+        }
         let outcome = match end {
-            StreamEnd::Clean if stream.state.answered => Ok(()),
-            StreamEnd::Clean => Err("the request was not answered".to_string()),
+            StreamEnd::Clean | StreamEnd::Closed(_) if stream.state.answered => Ok(()),
+            StreamEnd::Clean | StreamEnd::Closed(_) => {
+                Err("the request was not answered".to_string())
+            }
             StreamEnd::Broken(text) => Err(text),
         };
         self.finish_with(id, outcome);
@@ -247,11 +326,11 @@ impl Agent {
 
     /// Queues the one message that ends the request, behind all that it has sent.
     fn finish_with(&mut self, id: StreamId, outcome: Result<(), String>) {
+        self.local_over(id);
         let Some(stream) = self.streams.get_mut(id) else {
             return;
         };
         let state = &mut stream.state;
-        state.ended = true;
         let whole = core::mem::take(&mut state.whole);
         if outcome.is_err() {
             self.buffered -= core::mem::take(&mut state.whole_len);
@@ -263,11 +342,27 @@ impl Agent {
             (Err(text), true) => Item::Abort(text),
             (Err(text), false) => Item::Error(text),
         };
-        if let Some(at) = state.due.take() {
+        self.streams.push(id, item);
+    }
+
+    /// The local end is gone: nothing more is taken from it, and no time limit counts any more.
+    pub(super) fn local_over(&mut self, id: StreamId) {
+        self.set_due(id, None);
+        self.streams.local_over(id);
+        if let Some(stream) = self.streams.get_mut(id) {
+            stream.state.ended = true;
+        }
+    }
+
+    /// Replaces the time limit of a request.
+    pub(super) fn set_due(&mut self, id: StreamId, due: Option<Time>) {
+        let Some(stream) = self.streams.get_mut(id) else {
+            return;
+        };
+        if let Some(at) = core::mem::replace(&mut stream.state.due, due) {
             self.limits_due.remove(&(at, id));
         }
-        self.streams.local_over(id);
-        self.streams.push(id, item);
+        self.limits_due.extend(due.map(|at| (at, id)));
     }
 
     /// Ends a request for a fault of the peer.
@@ -277,11 +372,14 @@ impl Agent {
     }
 
     /// Ends a request although its local end has not.
-    fn break_off(&mut self, id: StreamId, text: &str) {
-        if self.streams.get(id).is_none_or(|s| s.state.ended) {
+    pub(super) fn break_off(&mut self, id: StreamId, text: &str) {
+        let Some(stream) = self.streams.get(id).filter(|s| !s.state.ended) else {
             return;
-        }
+        };
         self.actions.push_back(Action::Reset(id));
+        if stream.state.is_socket() {
+            return self.end_socket(id, Some(text.into()), None);
+        }
         self.finish_with(id, Err(text.into()));
     }
 

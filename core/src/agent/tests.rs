@@ -5,6 +5,7 @@ mod answers;
 mod link;
 mod refusals;
 mod requests;
+mod sockets;
 
 use alloc::{
     string::{String, ToString},
@@ -194,7 +195,9 @@ impl Bench {
             .iter()
             .position(|a| matches!(a, Action::Open(..)))?;
         match self.actions.remove(at) {
-            Action::Open(id, Target::Http { head, .. }) => Some((id, head)),
+            Action::Open(id, Target::Http { head, .. } | Target::WebSocket { head, .. }) => {
+                Some((id, head))
+            }
             _ => None,
         }
     }
@@ -296,6 +299,10 @@ enum Offer {
     Taken,
     Blocked,
     Closed,
+}
+
+fn error(message: &Value) -> &str {
+    message["payload"]["error"].as_str().unwrap()
 }
 
 fn head(status: u16) -> ResponseHead {

@@ -1,12 +1,13 @@
-//! The requests of the controller: their bodies out, their answers in, one end each.
+//! The requests of the controller: their bodies out, their answers in, one end each. Those for a
+//! WebSocket go on in `sockets`.
 
 use alloc::{boxed::Box, vec::Vec};
 
 use bytes::Bytes;
 
-use super::{Controller, Life};
+use super::{Controller, Life, sockets::Socket};
 use crate::{
-    action::Action,
+    action::{Action, Joined},
     config::Limits,
     error::{Failure, OpenError, PeerFault, SendError},
     input::{Kind, RequestHead, ResponseHead, StreamEnd, StreamId},
@@ -24,35 +25,57 @@ const WINDOW: usize = 4 << 20;
 #[derive(Debug)]
 pub(super) struct Exchange {
     /// More of the request's body is to come from the local end.
-    body_open: bool,
+    pub(super) body_open: bool,
     /// The body is held back until it is whole, for an agent that takes no pieces.
-    held: Option<Held>,
+    pub(super) held: Option<Held>,
     /// Charged to `Controller::buffered` for such a body, until it is framed.
     pub(super) charged: usize,
     /// The agent's answer has begun.
-    answered: bool,
+    pub(super) answered: bool,
     /// `proxy_request` was framed: the agent knows the request.
     pub(super) asked: bool,
     /// What the agent was told about how much of the answer may be under way.
     pub(super) window: Option<usize>,
     /// Charged for what the local end took since the agent was last told.
-    taken: usize,
+    pub(super) taken: usize,
     /// The answer is complete; `Finish` waits until the local end has taken all of it, so that
     /// what a slow client holds stays within the limits.
-    complete: bool,
-    /// The local end has had its `Finish` or `Failed`, or gave up.
-    over: bool,
+    pub(super) complete: bool,
+    /// The local end has had its `Finish`, `Closed` or `Failed`, or gave up.
+    pub(super) over: bool,
+    /// It asked for a WebSocket.
+    pub(super) socket: Option<Socket>,
 }
 
 impl Exchange {
+    pub(super) const fn new(body_open: bool, held: Option<Held>, socket: Option<Socket>) -> Self {
+        Self {
+            body_open,
+            held,
+            charged: 0,
+            answered: false,
+            asked: false,
+            window: None,
+            taken: 0,
+            complete: false,
+            over: false,
+            socket,
+        }
+    }
+
     /// Whether the agent may still say something about it.
-    const fn is_live(&self) -> bool {
+    pub(super) const fn is_live(&self) -> bool {
         !self.over && !self.complete
+    }
+
+    /// It has messages, and ends with a close.
+    pub(super) fn is_socket(&self) -> bool {
+        self.socket.as_ref().is_some_and(Socket::is_open)
     }
 }
 
 #[derive(Debug)]
-struct Held {
+pub(super) struct Held {
     head: Box<RequestHead>,
     body: Vec<Bytes>,
 }
@@ -63,13 +86,7 @@ impl Controller {
         head: RequestHead,
         has_body: bool,
     ) -> Result<StreamId, OpenError> {
-        let limits = self.config.limits;
-        let Some(joined) = self.joined.as_ref().filter(|_| self.life == Life::Running) else {
-            return Err(OpenError::Away);
-        };
-        if head_len(&head) > limits.head {
-            return Err(OpenError::HeadTooLong);
-        }
+        let joined = self.agent_for(&head)?;
         let head = Box::new(head);
         let in_pieces = joined.streams_requests;
         let (held, request) = if has_body && !in_pieces {
@@ -86,35 +103,54 @@ impl Controller {
             };
             (None, Some(request))
         };
-        let exchange = Exchange {
-            body_open: has_body,
-            held,
-            charged: 0,
-            answered: false,
-            asked: false,
-            window: None,
-            taken: 0,
-            complete: false,
-            over: false,
-        };
+        self.begin(Exchange::new(has_body, held, None), request)
+    }
+
+    /// What is known of the agent that a request may go to.
+    pub(super) fn agent_for(&self, head: &RequestHead) -> Result<&Joined, OpenError> {
+        let joined = self.joined.as_ref().filter(|_| self.life == Life::Running);
+        let joined = joined.ok_or(OpenError::Away)?;
+        if head_len(head) > self.config.limits.head {
+            return Err(OpenError::HeadTooLong);
+        }
+        Ok(joined)
+    }
+
+    /// Opens a stream with what is sent of it first.
+    pub(super) fn begin(
+        &mut self,
+        exchange: Exchange,
+        first: Option<Item>,
+    ) -> Result<StreamId, OpenError> {
         let name = self.name();
+        let told = exchange.socket.as_ref().is_none_or(Socket::is_answered);
         let id = self
             .streams
-            .open(&name, exchange, &limits)
+            .open(&name, exchange, &self.config.limits)
             .map_err(|_| OpenError::TooManyStreams)?;
-        if let Some(request) = request {
-            self.streams.push(id, request);
+        let window = self
+            .joined
+            .as_ref()
+            .and_then(|joined| joined.request_window);
+        if let Some(window) = window.filter(|_| told) {
+            self.streams.limit(id, window);
+        }
+        if let Some(first) = first {
+            self.streams.push(id, first);
         }
         Ok(id)
     }
 
     // ------------------------------------------------------------ request body
 
-    pub(super) fn body(&mut self, id: StreamId, _: Kind, data: Bytes) -> Result<(), SendError> {
+    pub(super) fn body(&mut self, id: StreamId, kind: Kind, data: Bytes) -> Result<(), SendError> {
         let Some(stream) = self.streams.get_mut(id) else {
             return Err(SendError::Closed(data));
         };
         let state = &mut stream.state;
+        if state.socket.is_some() {
+            return self.message(id, kind, data);
+        }
         if !state.body_open {
             return Err(SendError::Closed(data));
         }
@@ -122,7 +158,9 @@ impl Controller {
             return Ok(());
         }
         let Some(held) = &mut state.held else {
-            return self.streams.enqueue(id, data, &self.config.limits);
+            return self
+                .streams
+                .enqueue(id, Kind::Bytes, data, &self.config.limits);
         };
         let charge = Limits::charge(data.len());
         if state.charged + charge > self.config.limits.buffered
@@ -137,11 +175,14 @@ impl Controller {
         Ok(())
     }
 
-    pub(super) fn body_ended(&mut self, id: StreamId, end: StreamEnd) {
+    pub(super) fn ended(&mut self, id: StreamId, end: StreamEnd) {
         let Some(stream) = self.streams.get_mut(id) else {
             return self.stale();
         };
         let state = &mut stream.state;
+        if state.socket.is_some() {
+            return self.socket_ended(id, end);
+        }
         if !state.body_open {
             return self.stale();
         }
@@ -161,7 +202,7 @@ impl Controller {
     }
 
     /// Returns the charge of a body that was held back.
-    fn release_body(&mut self, id: StreamId) {
+    pub(super) fn release_body(&mut self, id: StreamId) {
         if let Some(stream) = self.streams.get_mut(id) {
             self.buffered -= core::mem::take(&mut stream.state.charged);
         }
@@ -178,7 +219,9 @@ impl Controller {
         let Some(stream) = self.streams.get_mut(id).filter(|s| s.state.is_live()) else {
             return;
         };
-        // 101 would promise an upgrade that this version cannot keep.
+        if head.status == 101 && stream.state.socket.is_some() {
+            return self.upgraded(id, head);
+        }
         if stream.state.answered || !(200..=599).contains(&head.status) {
             return self.break_off(id, PeerFault::Malformed);
         }
@@ -190,12 +233,16 @@ impl Controller {
         let Some(stream) = self.streams.get(id).filter(|s| s.state.is_live()) else {
             return;
         };
-        if !stream.state.answered {
+        if !stream.state.answered || stream.state.is_socket() {
             return self.break_off(id, PeerFault::Malformed);
         }
-        if data.is_empty() {
-            return;
+        if !data.is_empty() {
+            self.deliver(id, Kind::Bytes, data);
         }
+    }
+
+    /// Hands data to the client, as far as there is room for it.
+    pub(super) fn deliver(&mut self, id: StreamId, kind: Kind, data: Bytes) {
         let len = data.len();
         if let Err(most) = self.streams.received(id, len, &self.config.limits) {
             self.give_up(most, Failure::Overrun);
@@ -204,8 +251,7 @@ impl Controller {
             }
         }
         self.stats.bytes_in += len as u64;
-        self.actions
-            .push_back(Action::Deliver(id, Kind::Bytes, data));
+        self.actions.push_back(Action::Deliver(id, kind, data));
     }
 
     /// The answer is complete.
@@ -213,6 +259,10 @@ impl Controller {
         let Some(stream) = self.streams.get_mut(id).filter(|s| s.state.is_live()) else {
             return;
         };
+        if stream.state.is_socket() {
+            // The answer to the upgrade is over, the stream goes on (P-112).
+            return;
+        }
         if !stream.state.answered {
             let text = "the cluster's agent ended the request without an answer";
             return self.answer_failed(id, text.into());
@@ -227,19 +277,19 @@ impl Controller {
         if !self.is_live(id) {
             return;
         }
-        self.actions
-            .push_back(Action::Failed(id, Failure::Agent(text)));
-        self.local_over(id);
+        let failure = self.failure(id, text);
+        self.fail(id, failure);
         self.agent_done(id);
         self.tidy(id);
     }
 
     /// The agent's last message about a request: nothing of the body that is still to come has a
     /// use, and an agent that waits for it is told so.
-    fn agent_done(&mut self, id: StreamId) {
+    pub(super) fn agent_done(&mut self, id: StreamId) {
         let stream = self.streams.get(id);
         let body_owed = stream.is_some_and(|s| s.state.body_open || s.owes_frames());
-        self.stop_sending(id, body_owed);
+        let socket = stream.is_some_and(|s| s.state.is_socket());
+        self.stop_sending(id, body_owed && !socket);
     }
 
     pub(super) fn consumed(&mut self, id: StreamId, len: usize) {
@@ -272,123 +322,5 @@ impl Controller {
             let taken = core::mem::take(&mut state.taken);
             self.streams.push(id, Item::Grant(taken));
         }
-    }
-
-    // ------------------------------------------------------------ giving up
-
-    /// The client has gone.
-    pub(super) fn cancel(&mut self, id: StreamId) {
-        let Some(stream) = self.streams.get(id).filter(|s| !s.state.over) else {
-            return self.stale();
-        };
-        let complete = stream.state.complete;
-        self.local_over(id);
-        if !complete {
-            self.stop_sending(id, true);
-        }
-        self.tidy(id);
-    }
-
-    /// The agent broke a rule of this stream.
-    pub(super) fn break_off(&mut self, id: StreamId, fault: PeerFault) {
-        self.tolerated(Some(id), fault);
-        if self.is_live(id) {
-            self.give_up(id, Failure::Fault(fault));
-        }
-    }
-
-    /// Fails a request, whatever the agent may still say.
-    fn give_up(&mut self, id: StreamId, failure: Failure) {
-        let Some(stream) = self.streams.get(id).filter(|s| !s.state.over) else {
-            return;
-        };
-        let complete = stream.state.complete;
-        self.actions.push_back(Action::Failed(id, failure));
-        self.local_over(id);
-        if !complete {
-            self.stop_sending(id, true);
-        }
-        self.tidy(id);
-    }
-
-    pub(super) fn fail_all(&mut self, failure: &Failure) {
-        for id in self.streams.ids() {
-            if self.is_live(id) {
-                self.give_up(id, failure.clone());
-            } else {
-                self.finish(id);
-                self.tidy(id);
-            }
-        }
-    }
-
-    /// Ends every request of a connection that is over; an answer that is complete stays until
-    /// it is taken.
-    pub(super) fn disconnect_all(&mut self) {
-        for id in self.streams.ids() {
-            if self.is_live(id) {
-                let failed = Action::Failed(id, Failure::Disconnected);
-                self.actions.push_back(failed);
-                self.local_over(id);
-            }
-            self.stop_sending(id, false);
-            self.tidy(id);
-        }
-    }
-
-    // ------------------------------------------------------------ ends
-
-    /// Finishes a complete answer once the local end has taken it, and forgets a request that
-    /// both sides are done with.
-    pub(super) fn tidy(&mut self, id: StreamId) {
-        let Some(stream) = self.streams.get(id) else {
-            return;
-        };
-        if stream.state.complete && stream.is_consumed() {
-            self.finish(id);
-        }
-        let done = |s: &crate::streams::Stream<Exchange>| s.state.over && !s.owes_frames();
-        if self.streams.get(id).is_some_and(done) {
-            self.forget(id);
-        }
-    }
-
-    /// The end of a complete answer.
-    fn finish(&mut self, id: StreamId) {
-        if self.streams.get(id).is_some_and(|s| !s.state.over) {
-            self.actions.push_back(Action::Finish(id));
-            self.local_over(id);
-        }
-    }
-
-    fn local_over(&mut self, id: StreamId) {
-        self.streams.local_over(id);
-        if let Some(stream) = self.streams.get_mut(id) {
-            stream.state.over = true;
-        }
-    }
-
-    /// Drops what is queued; `tell` an agent that knows of the request that no more will come.
-    fn stop_sending(&mut self, id: StreamId, tell: bool) {
-        let over = self.streams.get(id).is_none_or(|s| s.state.over);
-        if self.streams.clear(id) && !over {
-            // Who waits for room learns that nobody wants more.
-            self.actions.push_back(Action::Writable(id));
-        }
-        self.release_body(id);
-        if let Some(stream) = self.streams.get_mut(id) {
-            stream.state.body_open = false;
-            stream.state.held = None;
-            if stream.state.asked && tell {
-                self.streams.push(id, Item::Cancel);
-            }
-        }
-        self.wake();
-    }
-
-    fn forget(&mut self, id: StreamId) {
-        self.release_body(id);
-        self.streams.remove(id);
-        self.wake();
     }
 }

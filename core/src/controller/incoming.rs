@@ -118,6 +118,7 @@ impl Controller {
                 | "proxy_response_abort"
                 | "proxy_response_chunk"
                 | "proxy_response_end"
+                | "proxy_request_grant"
                 | "proxy_response_header"
                 | "proxy_websocket_close"
                 | "proxy_websocket_data"
@@ -127,6 +128,15 @@ impl Controller {
         }
         // A late answer, of this connection or of an earlier one (P-091).
         let named = id.or(fields.request_id.as_deref());
+        let named = named.or(fields.stream_id.as_deref());
+        if kind == "proxy_error" && named.is_none_or(str::is_empty) {
+            // It is about no running stream (P-162).
+            let text = clip(fields.error.as_deref().unwrap_or_default());
+            return self.notices.push(Notice::PeerError(text));
+        }
+        if kind == "proxy_request_grant" {
+            return self.granted(conn, named, &fields);
+        }
         let stream = named
             .filter(|_| self.current == Some(conn))
             .and_then(|id| self.streams.find(id))
@@ -148,7 +158,21 @@ impl Controller {
                     self.answer_head(stream, head);
                 }
             }
-            // WebSocket streams are not opened by this version.
+            "proxy_websocket_close" => self.socket_closed(stream, &fields),
+            _ => self.socket_data(stream, &fields),
+        }
+    }
+
+    /// The Kubernetes API took more of what the client sends. It may do so although the client
+    /// has closed and only what was sent before is still to go.
+    fn granted(&mut self, conn: ConnId, named: Option<&str>, fields: &Fields<'_>) {
+        let stream = named.filter(|_| self.current == Some(conn));
+        let stream = stream.and_then(|id| self.streams.find(id));
+        match (stream, fields.bytes.filter(|bytes| *bytes > 0.0)) {
+            (Some(stream), Some(bytes)) => {
+                self.streams.grant(stream, bytes as usize);
+                self.wake();
+            }
             _ => self.stats.stale_frames += 1,
         }
     }
@@ -156,11 +180,12 @@ impl Controller {
     /// An agent that goes on with a request that is over here is told to give it up: nobody reads
     /// the rest, and the room for it would never be granted.
     fn stray(&mut self, conn: ConnId, kind: &str, named: Option<&str>) {
-        let goes_on = matches!(kind, "proxy_response_chunk" | "proxy_response_header");
+        let socket = kind == "proxy_websocket_data";
+        let goes_on = socket || matches!(kind, "proxy_response_chunk" | "proxy_response_header");
         let named = named.filter(|id| goes_on && id.len() <= MAX_ID);
         let unknown = named.filter(|id| self.streams.find(id).is_none());
         if let (Some(id), Some(session)) = (unknown, self.sessions.get_mut(&conn)) {
-            session.control.stray(id);
+            session.control.stray(id, socket);
         }
     }
 
@@ -221,6 +246,13 @@ fn joined(fields: Fields<'_>) -> Joined {
         keeps_window: fields.features.response_window,
         streams_responses: fields.features.supports_response_streaming,
         streams_requests: fields.features.supports_streaming,
+        request_window: fields
+            .features
+            .request_window
+            .filter(|window| *window >= 1.0)
+            .map(|window| window as usize),
+        opens_websockets: fields.features.supports_websocket_proxy != Some(false),
+        answers_upgrades: fields.features.upgrade_answer,
         info: AgentInfo {
             agent_id: text(fields.agent_id),
             name: text(fields.name),

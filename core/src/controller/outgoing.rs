@@ -5,7 +5,7 @@ use alloc::{boxed::Box, collections::VecDeque, string::String};
 use super::{Controller, sessions::Session};
 use crate::{
     action::{Action, OutFrame},
-    input::{ConnId, Socket},
+    input::{ConnId, Socket, StreamClose},
     streams::{Item, Turn},
     timers::Timer,
     wire::{encode, rfc3339},
@@ -30,6 +30,8 @@ pub(super) struct Control {
 #[derive(Debug)]
 struct Stray {
     id: Box<str>,
+    /// It is a WebSocket stream.
+    socket: bool,
     told: bool,
 }
 
@@ -47,15 +49,15 @@ impl Control {
     }
 
     /// Remembers that the agent is being told.
-    fn cancelled(&mut self, id: &str) {
-        self.stray(id);
+    fn cancelled(&mut self, id: &str, socket: bool) {
+        self.stray(id, socket);
         if let Some(stray) = self.strays.back_mut().filter(|stray| &*stray.id == id) {
             stray.told = true;
         }
     }
 
     /// Has the agent give up a request that is over here, unless it was told before.
-    pub(super) fn stray(&mut self, id: &str) {
+    pub(super) fn stray(&mut self, id: &str, socket: bool) {
         if self.strays.iter().any(|stray| &*stray.id == id) {
             return;
         }
@@ -64,6 +66,7 @@ impl Control {
         }
         self.strays.push_back(Stray {
             id: id.into(),
+            socket,
             told: false,
         });
     }
@@ -132,7 +135,12 @@ impl Controller {
             encode::error(id.as_deref(), text)
         } else if let Some(stray) = control.strays.iter_mut().find(|stray| !stray.told) {
             stray.told = true;
-            encode::cancel(&stray.id)
+            if stray.socket {
+                let close = StreamClose::new(StreamClose::GOING_AWAY, "");
+                encode::websocket_close(&stray.id, &close)
+            } else {
+                encode::cancel(&stray.id)
+            }
         } else {
             return None;
         };
@@ -141,45 +149,63 @@ impl Controller {
 
     fn stream_frame(&mut self, conn: ConnId) -> Option<String> {
         let Turn { id, item } = self.streams.framed(&self.config.limits)?;
-        let in_pieces = self.joined.as_ref().is_some_and(|j| j.streams_responses);
-        let window = self.window();
+        let joined = self.joined.as_ref();
+        let terms = encode::Terms {
+            stream_response: joined.is_some_and(|j| j.streams_responses),
+            response_window: self.window(),
+            request_window: joined.and_then(|j| j.request_window),
+        };
         let stream = self.streams.get_mut(id)?;
         let name = &stream.name;
         let text = match item {
             Item::Cancel => {
                 if let Some(session) = self.sessions.get_mut(&conn) {
-                    session.control.cancelled(name);
+                    session.control.cancelled(name, false);
                 }
                 encode::cancel(name)
+            }
+            Item::Close(close) => {
+                if let Some(session) = self.sessions.get_mut(&conn) {
+                    session.control.cancelled(name, true);
+                }
+                encode::websocket_close(name, &close)
             }
             Item::Data(data) => {
                 self.stats.bytes_out += data.len() as u64;
                 encode::request_chunk(name, &data, &self.base64)
             }
             Item::End => encode::request_end(name),
-            Item::Grant(bytes) => encode::response_grant(name, bytes),
+            Item::Grant(bytes) => encode::grant(name, true, bytes),
+            Item::Message(kind, data) => {
+                self.stats.bytes_out += data.len() as u64;
+                encode::websocket_data(name, kind, &data, &self.base64)
+            }
             Item::Request {
                 head,
                 body_follows,
                 body,
             } => {
                 stream.state.asked = true;
-                stream.state.window = window;
+                stream.state.window = terms.response_window;
                 self.buffered -= core::mem::take(&mut stream.state.charged);
                 let len: usize = body.iter().map(bytes::Bytes::len).sum();
                 self.stats.bytes_out += len as u64;
-                encode::proxy_request(
-                    name,
-                    &head,
-                    body_follows,
-                    &body,
-                    in_pieces,
-                    window,
-                    &self.base64,
-                )
+                encode::proxy_request(name, &head, body_follows, &body, terms, &self.base64)
+            }
+            Item::Upgrade(head, protocols) => {
+                stream.state.asked = true;
+                if joined.is_some_and(|j| j.answers_upgrades) {
+                    stream.state.window = terms.response_window;
+                    encode::upgrade_request(name, &head, &protocols, terms)
+                } else {
+                    let protocol = protocols.first().map(String::as_str);
+                    encode::websocket_start(name, &head, protocol)
+                }
             }
             // The agent's; never queued here.
-            Item::Abort(_) | Item::Error(_) | Item::Head(_) | Item::Whole(..) => return None,
+            Item::Abort(_) | Item::Broke(_) | Item::Error(_) | Item::Head(_) | Item::Whole(..) => {
+                return None;
+            }
         };
         self.tidy(id);
         self.wake();

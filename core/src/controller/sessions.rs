@@ -178,6 +178,7 @@ impl Controller {
                 self.expired(conn, timer);
             }
         }
+        self.expire_closing();
         while let Some(timer) = self.drain.expire(self.now) {
             if timer == Timer::Drain {
                 self.fail_all(&Failure::Shutdown);

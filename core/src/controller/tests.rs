@@ -5,6 +5,7 @@ mod answers;
 mod limits;
 mod requests;
 mod sessions;
+mod sockets;
 
 use alloc::{
     collections::BTreeSet,

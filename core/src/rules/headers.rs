@@ -6,7 +6,7 @@ use alloc::{
     vec::Vec,
 };
 
-use super::{IdentityPolicy, KubernetesUser, path::is_token};
+use super::{IdentityPolicy, KubernetesUser, path::is_token, upgrade::BEARER_PROTOCOL};
 use crate::error::PeerFault;
 
 type Headers = Vec<(String, String)>;
@@ -25,9 +25,6 @@ const HOP_BY_HOP: [&str; 11] = [
     "transfer-encoding",
     "upgrade",
 ];
-
-/// Subprotocol in which a browser client hides its bearer token.
-const BEARER_PROTOCOL: &str = "base64url.bearer.authorization.k8s.io.";
 
 /// Headers that a request carries to the Kubernetes API under `policy`.
 ///

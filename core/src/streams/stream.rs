@@ -6,7 +6,7 @@ use bytes::Bytes;
 
 use crate::{
     config::Limits,
-    input::{RequestHead, ResponseHead},
+    input::{Kind, RequestHead, ResponseHead, StreamClose},
 };
 
 /// One frame, or for data one or more frames, that a stream has to send.
@@ -14,24 +14,32 @@ use crate::{
 pub(crate) enum Item {
     /// The answer failed after or before its head.
     Abort(String),
+    /// A WebSocket stream broke; its close follows.
+    Broke(String),
     /// The request is given up.
     Cancel,
+    /// The last of a WebSocket stream.
+    Close(StreamClose),
     /// Part of a body; cut into chunks.
     Data(Bytes),
     /// The body is complete.
     End,
-    /// The controller's reader has taken so much of the answer.
+    /// The reader here has taken so much of what the peer sent.
     Grant(usize),
     /// The request failed, to a peer that did not ask for a streamed answer.
     Error(String),
     /// Head of a streamed answer.
     Head(ResponseHead),
+    /// A message of a WebSocket stream; never cut.
+    Message(Kind, Bytes),
     /// A request; a body follows in pieces, or is part of it.
     Request {
         head: Box<RequestHead>,
         body_follows: bool,
         body: Vec<Bytes>,
     },
+    /// A request for a WebSocket stream, with the subprotocols it offers.
+    Upgrade(Box<RequestHead>, Vec<String>),
     /// A whole answer in one message.
     Whole(ResponseHead, Vec<Bytes>),
 }
@@ -41,11 +49,15 @@ impl Item {
     /// back until it was whole, and until it is framed.
     pub(crate) fn charge(&self) -> usize {
         let len = match self {
-            Self::Abort(text) | Self::Error(text) => text.len(),
+            Self::Abort(text) | Self::Broke(text) | Self::Error(text) => text.len(),
             Self::Cancel | Self::End | Self::Grant(_) => 0,
-            Self::Data(data) => data.len(),
+            Self::Close(close) => close.reason.len(),
+            Self::Data(data) | Self::Message(_, data) => data.len(),
             Self::Head(head) => pairs(&head.headers),
             Self::Request { head, .. } => head_len(head),
+            Self::Upgrade(head, protocols) => {
+                head_len(head) + protocols.iter().map(String::len).sum::<usize>()
+            }
             Self::Whole(head, _) => pairs(&head.headers),
         };
         Limits::charge(len)
@@ -104,7 +116,7 @@ impl<T> Stream<T> {
     pub(super) fn is_sendable(&self) -> bool {
         match self.out.front() {
             None => false,
-            Some(Item::Data(_)) => !self.is_spent(),
+            Some(Item::Data(_) | Item::Message(..)) => !self.is_spent(),
             Some(_) => true,
         }
     }
@@ -120,7 +132,9 @@ impl<T> Stream<T> {
         let credit = self.credit.and_then(|credit| usize::try_from(credit).ok());
         let chunk = credit.map_or(chunk, |credit| chunk.min(credit).max(1));
         let (item, released) = self.part(chunk)?;
-        if let (Item::Data(data), Some(credit)) = (&item, &mut self.credit) {
+        if let Item::Data(data) | Item::Message(_, data) = &item
+            && let Some(credit) = &mut self.credit
+        {
             *credit = credit.saturating_sub_unsigned(Limits::charge(data.len()) as u64);
         }
         Some((item, released))

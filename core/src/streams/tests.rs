@@ -46,9 +46,9 @@ fn p147_streams_take_turns_chunk_by_chunk() {
     let mut streams = Streams::new();
     let ids = open(&mut streams, 2);
     let bulk = Bytes::from(vec![0; 25]);
-    streams.enqueue(ids[0], bulk, &LIMITS).unwrap();
+    streams.enqueue(ids[0], Kind::Bytes, bulk, &LIMITS).unwrap();
     let key = Bytes::from_static(b"k");
-    streams.enqueue(ids[1], key, &LIMITS).unwrap();
+    streams.enqueue(ids[1], Kind::Bytes, key, &LIMITS).unwrap();
     streams.push(ids[0], Item::End);
     let order: Vec<_> = core::iter::from_fn(|| framed(&mut streams)).collect();
     assert_eq!(order, [(0, 10), (1, 1), (0, 10), (0, 5), (0, 0)]);
@@ -60,8 +60,10 @@ fn the_send_queue_refuses_gives_back_and_wakes() {
     let mut streams = Streams::new();
     let ids = open(&mut streams, 1);
     let piece = Bytes::from(vec![1; 600]);
-    streams.enqueue(ids[0], piece.clone(), &LIMITS).unwrap();
-    let refused = streams.enqueue(ids[0], piece.clone(), &LIMITS);
+    streams
+        .enqueue(ids[0], Kind::Bytes, piece.clone(), &LIMITS)
+        .unwrap();
+    let refused = streams.enqueue(ids[0], Kind::Bytes, piece.clone(), &LIMITS);
     assert!(refused == Err(SendError::Blocked(piece.clone())));
     assert_eq!(streams.unblock(&LIMITS), None, "nothing was framed yet");
     while framed(&mut streams).is_some() {}
@@ -69,7 +71,7 @@ fn the_send_queue_refuses_gives_back_and_wakes() {
     assert_eq!(streams.unblock(&LIMITS), None);
     let huge = Bytes::from(vec![1; 5000]);
     assert!(
-        streams.enqueue(ids[0], huge, &LIMITS).is_ok(),
+        streams.enqueue(ids[0], Kind::Bytes, huge, &LIMITS).is_ok(),
         "an empty queue takes any piece"
     );
 }
@@ -105,7 +107,7 @@ fn removing_a_stream_returns_all_that_it_held() {
     let ids = open(&mut streams, 2);
     for id in &ids {
         let piece = Bytes::from(vec![1; 600]);
-        streams.enqueue(*id, piece, &LIMITS).unwrap();
+        streams.enqueue(*id, Kind::Bytes, piece, &LIMITS).unwrap();
         streams.push(*id, Item::Abort("gone".to_string()));
         streams.received(*id, 100, &LIMITS).unwrap();
     }
@@ -126,10 +128,12 @@ fn streams_that_wait_for_room_are_woken_in_turn() {
     let ids = open(&mut streams, 3);
     let piece = Bytes::from(vec![1; 500]);
     for id in &ids {
-        streams.enqueue(*id, piece.clone(), &limits).unwrap();
+        streams
+            .enqueue(*id, Kind::Bytes, piece.clone(), &limits)
+            .unwrap();
     }
     for id in &ids {
-        let refused = streams.enqueue(*id, piece.clone(), &limits);
+        let refused = streams.enqueue(*id, Kind::Bytes, piece.clone(), &limits);
         assert!(matches!(refused, Err(SendError::Blocked(_))));
     }
     // Whoever is woken takes the room that there is, and waits again behind the others.
@@ -138,7 +142,10 @@ fn streams_that_wait_for_room_are_woken_in_turn() {
         framed(&mut streams).unwrap();
         while let Some(id) = streams.unblock(&limits) {
             woken.push(id);
-            while streams.enqueue(id, piece.clone(), &limits).is_ok() {}
+            while streams
+                .enqueue(id, Kind::Bytes, piece.clone(), &limits)
+                .is_ok()
+            {}
         }
     }
     for id in &ids {
@@ -171,9 +178,13 @@ fn a_stream_with_a_window_sends_what_is_granted_and_holds_up_nobody() {
         .collect()
     };
     let piece = Bytes::from(vec![1; 900]);
-    streams.enqueue(ids[0], piece.clone(), &limits).unwrap();
+    streams
+        .enqueue(ids[0], Kind::Bytes, piece.clone(), &limits)
+        .unwrap();
     streams.push(ids[0], Item::End);
-    streams.enqueue(ids[1], piece.clone(), &limits).unwrap();
+    streams
+        .enqueue(ids[1], Kind::Bytes, piece.clone(), &limits)
+        .unwrap();
     assert_eq!(
         sent(&mut streams),
         [(0, 400), (1, 400), (0, 200), (1, 400), (1, 100)]
@@ -182,7 +193,7 @@ fn a_stream_with_a_window_sends_what_is_granted_and_holds_up_nobody() {
         !streams.wants_send(),
         "what may not be sent is not waited for"
     );
-    let refused = streams.enqueue(ids[0], piece, &limits);
+    let refused = streams.enqueue(ids[0], Kind::Bytes, piece, &limits);
     assert!(matches!(refused, Err(SendError::Blocked(_))));
     // A piece is charged as much as the other side will count for it.
     streams.grant(ids[0], 56);

@@ -11,7 +11,7 @@ use serde::de::{Deserialize as _, IgnoredAny, MapAccess, SeqAccess};
 
 pub(crate) use self::fields::{Body, Fields};
 use self::shape::{Of, Shape, drain_map, drain_seq, next};
-use crate::error::PeerFault;
+use crate::{error::PeerFault, notices::clip};
 
 /// One message.
 #[derive(Debug, Default)]
@@ -144,6 +144,30 @@ impl<'de> Shape<'de> for Payload<'de> {
             fields: Some(fields),
             wrong: false,
         })
+    }
+}
+
+/// `message` of a JSON document such as a `Status`, at most 256 bytes of it.
+pub(crate) fn message(document: &[u8]) -> Option<String> {
+    let mut input = serde_json::Deserializer::from_slice(document);
+    let Of(MessageOf(text)) = Of::deserialize(&mut input).ok()?;
+    text.filter(|text| !text.is_empty()).map(|text| clip(&text))
+}
+
+#[derive(Default)]
+struct MessageOf<'a>(Option<Cow<'a, str>>);
+
+impl<'de> Shape<'de> for MessageOf<'de> {
+    fn map<A: MapAccess<'de>>(mut map: A) -> Result<Self, A::Error> {
+        let mut found = None;
+        while let Some(Of(key)) = map.next_key::<Of<Option<Cow<'de, str>>>>()? {
+            if key.as_deref() == Some("message") {
+                found = next(&mut map)?;
+            } else {
+                map.next_value::<IgnoredAny>()?;
+            }
+        }
+        Ok(Self(found))
     }
 }
 

@@ -2,12 +2,16 @@
 //! sent.
 
 mod json;
+mod sockets;
 
 use alloc::{collections::BTreeMap, string::String, vec::Vec};
 
 use bytes::Bytes;
 
 use self::json::Message;
+pub(crate) use self::sockets::{
+    grant, stream_error, upgrade_request, websocket_close, websocket_data, websocket_start,
+};
 use crate::{
     config::{AgentInfo, HeartbeatStatus, Monitoring, MonitoringService},
     input::{RequestHead, ResponseHead},
@@ -47,6 +51,7 @@ pub(crate) fn register(
     info: &AgentInfo,
     policy: IdentityPolicy,
     cluster_id: Option<&str>,
+    window: usize,
 ) -> String {
     let mut m = Message::new("register", Some(id), 1024);
     m.text("agent_id", &info.agent_id);
@@ -81,10 +86,12 @@ pub(crate) fn register(
         m.flag("supports_streaming", true);
         m.flag("supports_binary_protocol", false);
         m.flag("supports_compression", false);
-        m.flag("supports_websocket_proxy", false);
+        m.flag("supports_websocket_proxy", true);
         m.flag("supports_gateway", false);
         m.flag("supports_response_streaming", true);
+        m.number("request_window", window as i64);
         m.flag("response_window", true);
+        m.flag("upgrade_answer", true);
         m.text("identity", policy.as_str());
     });
     if let Some(cluster_id) = cluster_id {
@@ -272,44 +279,54 @@ pub(crate) fn error(id: Option<&str>, text: &str) -> String {
     m.finish(None)
 }
 
-/// P-058.
-pub(crate) fn proxy_request(
-    id: &str,
-    head: &RequestHead,
-    body_follows: bool,
-    body: &[Bytes],
-    stream_response: bool,
-    window: Option<usize>,
-    base64: &Base64,
-) -> String {
-    let len: usize = body.iter().map(Bytes::len).sum();
-    let mut m = Message::new("proxy_request", Some(id), 1024 + encoded_len(len));
+/// What a request says of the forms and windows that its two ends keep to.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct Terms {
+    /// The answer may come in pieces (P-042).
+    pub(crate) stream_response: bool,
+    /// So much of the answer, or of a stream toward the client, before more is granted.
+    pub(crate) response_window: Option<usize>,
+    /// So much of the body, or of a stream toward the Kubernetes API, before more is granted.
+    pub(crate) request_window: Option<usize>,
+}
+
+fn request(id: &str, head: &RequestHead, terms: Terms, capacity: usize) -> Message {
+    let mut m = Message::new("proxy_request", Some(id), capacity);
     m.text("method", &head.method);
     m.text("path", &head.path);
     if let Some(query) = &head.query {
         m.text("query", query);
     }
     headers(&mut m, &head.headers);
-    if stream_response {
+    if terms.stream_response {
         m.flag("supports_response_streaming", true);
     }
-    if let Some(window) = window {
+    if let Some(window) = terms.response_window {
         m.number("response_window", window as i64);
     }
+    if let Some(window) = terms.request_window {
+        m.number("request_window", window as i64);
+    }
+    m
+}
+
+/// P-058.
+pub(crate) fn proxy_request(
+    id: &str,
+    head: &RequestHead,
+    body_follows: bool,
+    body: &[Bytes],
+    terms: Terms,
+    base64: &Base64,
+) -> String {
+    let len: usize = body.iter().map(Bytes::len).sum();
+    let mut m = request(id, head, terms, 1024 + encoded_len(len));
     if body_follows {
         m.flag("use_streaming", true);
     } else if len > 0 {
         m.base64("body", &slices(body), base64);
         m.text("body_encoding", "base64");
     }
-    m.finish(None)
-}
-
-/// The controller's reader has taken so much of the answer, each piece counted as at least
-/// [`crate::Limits::MIN_CHARGE`]. Only to an agent that said `response_window`.
-pub(crate) fn response_grant(id: &str, bytes: usize) -> String {
-    let mut m = Message::new("proxy_response_grant", Some(id), FRAME);
-    m.number("bytes", bytes as i64);
     m.finish(None)
 }
 

@@ -1,5 +1,7 @@
 //! Messages in and out, by statement.
 
+mod streams;
+
 use alloc::{
     string::{String, ToString},
     vec::Vec,
@@ -194,7 +196,14 @@ fn info() -> AgentInfo {
 
 #[test]
 fn p032_register_has_every_field_that_is_always_there() {
-    let text = encode::register("req_1", "T", &info(), IdentityPolicy::Impersonate, None);
+    let text = encode::register(
+        "req_1",
+        "T",
+        &info(),
+        IdentityPolicy::Impersonate,
+        None,
+        1024,
+    );
     let value = read(&text);
     assert_eq!(
         (&value["type"], &value["request_id"], &value["timestamp"]),
@@ -226,12 +235,16 @@ fn p032_register_has_every_field_that_is_always_there() {
     );
     assert_eq!(payload["features"]["identity"], "impersonate");
     assert_eq!(payload["features"]["supports_response_streaming"], true);
+    assert_eq!(payload["features"]["supports_websocket_proxy"], true);
+    assert_eq!(payload["features"]["upgrade_answer"], true);
+    assert_eq!(payload["features"]["request_window"], 1024);
     let again = encode::register(
         "req_1",
         "T",
         &info(),
         IdentityPolicy::Impersonate,
         Some("6f1c"),
+        1024,
     );
     assert_eq!(read(&again)["payload"]["cluster_id"], "6f1c");
     let fields = decode(again.as_bytes()).unwrap().payload.unwrap();
@@ -370,8 +383,7 @@ fn p058_p060_p062_a_request_and_its_body() {
         &head,
         false,
         &["hi".into()],
-        false,
-        None,
+        encode::Terms::default(),
         &base64,
     ));
     let expected = json!({"type":"proxy_request","request_id":"r1","payload":{
@@ -383,8 +395,11 @@ fn p058_p060_p062_a_request_and_its_body() {
         &head,
         true,
         &[],
-        true,
-        Some(4096),
+        encode::Terms {
+            stream_response: true,
+            response_window: Some(4096),
+            request_window: Some(1024),
+        },
         &base64,
     ))["payload"];
     assert_eq!(
@@ -396,9 +411,14 @@ fn p058_p060_p062_a_request_and_its_body() {
     );
     assert!(pieces.get("body").is_none());
     assert_eq!(pieces["response_window"], 4096);
+    assert_eq!(pieces["request_window"], 1024);
     assert_eq!(
-        read(&encode::response_grant("r1", 1024)),
+        read(&encode::grant("r1", true, 1024)),
         json!({"type":"proxy_response_grant","request_id":"r1","payload":{"bytes":1024}})
+    );
+    assert_eq!(
+        read(&encode::grant("r1", false, 1024))["type"],
+        "proxy_request_grant"
     );
     assert_eq!(
         read(&encode::request_chunk("r1", b"hello", &base64)),

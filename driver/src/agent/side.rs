@@ -24,6 +24,7 @@ use crate::{
     meter::Meter,
     run::{Origin, Side},
     runtime::Runtime,
+    websocket::{MessageReader, WebSocketRequest, WebSocketResponder},
 };
 
 #[derive(Debug)]
@@ -62,18 +63,35 @@ impl<R: Runtime> AgentSide<R> {
     }
 
     fn open(&mut self, id: controlplane_core::StreamId, target: Target, ends: &mut Ends) {
-        let Target::Http { head, credentials } = target else {
-            return;
-        };
-        let (flow, inflow) = ends.open(id);
-        let request = Request {
-            head,
-            credentials,
-            body: Body { flow, over: false },
-        };
-        let responder = Responder(BodyWriter(inflow));
         let handler = self.handler.clone();
-        let answer = async move { handler.handle(request, responder).await };
+        let answer: BoxFuture<'static, ()> = match target {
+            Target::Http { head, credentials } => {
+                let (flow, inflow) = ends.open(id, false);
+                let request = Request {
+                    head,
+                    credentials,
+                    body: Body { flow, over: false },
+                };
+                let responder = Responder(BodyWriter(inflow));
+                Box::pin(async move { handler.handle(request, responder).await })
+            }
+            Target::WebSocket {
+                head,
+                protocols,
+                credentials,
+            } => {
+                let (flow, inflow) = ends.open(id, true);
+                let request = WebSocketRequest {
+                    head,
+                    protocols,
+                    credentials,
+                    messages: MessageReader::new(flow),
+                };
+                let responder = WebSocketResponder(inflow);
+                Box::pin(async move { handler.open(request, responder).await })
+            }
+            _ => return,
+        };
         // A handler that panics has dropped its responder, which tells the controller.
         let answer = AssertUnwindSafe(answer).catch_unwind();
         let (task, handle) = abortable(answer);

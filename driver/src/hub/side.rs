@@ -17,6 +17,7 @@ use crate::{
     meter::Meter,
     run::Side,
     runtime::Runtime,
+    websocket::Upgrade,
 };
 
 pub(super) type Opened = Result<(RequestBody, Answer), OpenError>;
@@ -25,13 +26,46 @@ pub(super) enum Command {
     Accept(BoxSocket, Meter),
     Admit(oneshot::Sender<Result<(), Duration>>),
     Cut,
-    Open(
-        RequestHead,
-        bool,
-        Option<IdentityPolicy>,
-        oneshot::Sender<Opened>,
-    ),
+    Open(RequestHead, Option<IdentityPolicy>, Opening),
     Shutdown(Duration),
+}
+
+/// What is opened, and who waits for it. Who has gone meanwhile drops what was opened, which gives
+/// it up.
+pub(super) enum Opening {
+    /// With whether it has a body.
+    Request(bool, oneshot::Sender<Opened>),
+    /// With the subprotocols it offers.
+    WebSocket(Vec<String>, oneshot::Sender<Result<Upgrade, OpenError>>),
+}
+
+impl Opening {
+    fn refuse(self, error: OpenError) {
+        match self {
+            Self::Request(_, reply) => drop(reply.send(Err(error))),
+            Self::WebSocket(_, reply) => drop(reply.send(Err(error))),
+        }
+    }
+
+    fn open(self, machine: &mut Machine, now: Time, head: RequestHead, ends: &mut Ends) {
+        match self {
+            Self::Request(has_body, reply) => {
+                let opened = machine.open(now, head, has_body).map(|id| {
+                    let (flow, mut inflow) = ends.open(id, false);
+                    inflow.over = !has_body;
+                    (RequestBody(inflow), Answer::new(flow))
+                });
+                drop(reply.send(opened));
+            }
+            Self::WebSocket(protocols, reply) => {
+                let opened = machine.open_websocket(now, head, protocols).map(|id| {
+                    let (flow, inflow) = ends.open(id, true);
+                    Upgrade::new(flow, inflow)
+                });
+                drop(reply.send(opened));
+            }
+        }
+    }
 }
 
 pub(super) struct HubSide<R> {
@@ -135,19 +169,12 @@ impl<R: Runtime> Side for HubSide<R> {
                     machine.handle(now, Input::Disconnected(conn, down));
                 }
             }
-            Command::Open(head, has_body, policy, reply) => {
+            Command::Open(head, policy, opening) => {
                 let joined = machine.joined().and_then(|joined| joined.policy);
                 if policy.is_some() && machine.joined().is_some() && joined != policy {
-                    drop(reply.send(Err(OpenError::Policy)));
-                    return;
+                    return opening.refuse(OpenError::Policy);
                 }
-                let opened = machine.open(now, head, has_body).map(|id| {
-                    let (flow, mut inflow) = ends.open(id);
-                    inflow.over = !has_body;
-                    (RequestBody(inflow), Answer { flow, over: false })
-                });
-                // A client that has gone meanwhile drops its answer, which cancels.
-                let _ = reply.send(opened);
+                opening.open(machine, now, head, ends);
             }
             Command::Shutdown(grace) => machine.handle(now, Input::Shutdown(grace)),
         }

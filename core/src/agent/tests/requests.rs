@@ -254,10 +254,13 @@ fn p171_a_duplicate_id_leaves_the_running_request_alone() {
         assert!(bench.ask("r", payload).is_none());
     }
     bench.frame(json!({"type": "ws_start", "request_id": "x", "payload": {"stream_id": "r"}}));
-    assert!(
-        bench.sent().is_empty(),
-        "an answer would end the running request"
-    );
+    for refusal in bench.sent() {
+        // P-162: an answer with its id would end the running request.
+        assert_eq!(refusal["type"], "proxy_error");
+        assert!(refusal.get("request_id").is_none(), "{refusal}");
+        assert_eq!(refusal["payload"]["request_id"], "");
+        assert!(error(&refusal).contains("duplicate"), "{refusal}");
+    }
     assert!(!bench.has(&Action::Reset(id)));
     assert_eq!(bench.agent.stats().peer_faults, 6);
     bench.input(Input::Head(id, head(200)));

@@ -27,6 +27,7 @@ pub(crate) struct Fields<'a> {
     pub(crate) cloud_provider: Option<Cow<'a, str>>,
     pub(crate) cluster_id: Option<Cow<'a, str>>,
     pub(crate) cluster_uuid: Option<Cow<'a, str>>,
+    pub(crate) code: Option<f64>,
     pub(crate) data: Option<Cow<'a, str>>,
     pub(crate) deadline: Option<Cow<'a, str>>,
     pub(crate) encoding: Option<Cow<'a, str>>,
@@ -39,14 +40,17 @@ pub(crate) struct Fields<'a> {
     pub(crate) is_websocket: bool,
     pub(crate) k8s_version: Option<Cow<'a, str>>,
     pub(crate) labels: BTreeMap<String, String>,
+    pub(crate) message_type: Option<f64>,
     pub(crate) metadata: BTreeMap<String, String>,
     pub(crate) method: Option<Cow<'a, str>>,
     pub(crate) name: Option<Cow<'a, str>>,
     pub(crate) path: Option<Cow<'a, str>>,
     pub(crate) protocol: Option<Cow<'a, str>>,
     pub(crate) query: Option<Cow<'a, str>>,
+    pub(crate) reason: Option<Cow<'a, str>>,
     pub(crate) region: Option<Cow<'a, str>>,
     pub(crate) request_id: Option<Cow<'a, str>>,
+    pub(crate) request_window: Option<f64>,
     pub(crate) response_window: Option<f64>,
     pub(crate) server_ip: Option<Cow<'a, str>>,
     pub(crate) server_specs: ServerSpecs,
@@ -76,9 +80,12 @@ pub(crate) enum Body<'a> {
 /// `features` of a `register`.
 #[derive(Debug, Default)]
 pub(crate) struct Features {
+    pub(crate) request_window: Option<f64>,
     pub(crate) response_window: bool,
     pub(crate) supports_response_streaming: bool,
     pub(crate) supports_streaming: bool,
+    pub(crate) supports_websocket_proxy: Option<bool>,
+    pub(crate) upgrade_answer: bool,
     pub(crate) identity: Option<String>,
 }
 
@@ -119,6 +126,7 @@ impl<'de> Fields<'de> {
             "path" => &mut self.path,
             "protocol" => &mut self.protocol,
             "query" => &mut self.query,
+            "reason" => &mut self.reason,
             "region" => &mut self.region,
             "request_id" => &mut self.request_id,
             "server_ip" => &mut self.server_ip,
@@ -135,12 +143,15 @@ impl<'de> Fields<'de> {
             "body" => self.body = body(map.next_value()?),
             "body_binary" => self.body_binary = next(map)?,
             "bytes" => self.bytes = next(map)?,
+            "code" => self.code = next(map)?,
             "features" => self.features = next(map)?,
             "head_data" | "headData" => self.head_data = next::<Present, A>(map)?.0,
             "headers" => self.headers = next::<Headers, A>(map)?.0,
             "is_websocket" | "isWebSocket" => self.is_websocket |= next::<bool, A>(map)?,
             "labels" => self.labels = next(map)?,
+            "message_type" => self.message_type = next(map)?,
             "metadata" => self.metadata = next(map)?,
+            "request_window" => self.request_window = next(map)?,
             "response_window" => self.response_window = next(map)?,
             "server_specs" => self.server_specs = next(map)?,
             "status" => {
@@ -180,11 +191,16 @@ impl<'de> Shape<'de> for Features {
                     let text: Option<Cow<'de, str>> = next(&mut map)?;
                     features.identity = text.map(Cow::into_owned);
                 }
+                "request_window" => features.request_window = next(&mut map)?,
                 "response_window" => features.response_window = next(&mut map)?,
                 "supports_response_streaming" => {
                     features.supports_response_streaming = next(&mut map)?;
                 }
                 "supports_streaming" => features.supports_streaming = next(&mut map)?,
+                "supports_websocket_proxy" => {
+                    features.supports_websocket_proxy = next(&mut map)?;
+                }
+                "upgrade_answer" => features.upgrade_answer = next(&mut map)?,
                 _ => {
                     map.next_value::<IgnoredAny>()?;
                 }

@@ -124,6 +124,12 @@ impl<'de> Shape<'de> for bool {
     }
 }
 
+impl<'de> Shape<'de> for Option<bool> {
+    fn boolean(value: bool) -> Self {
+        Some(value)
+    }
+}
+
 /// A map of strings; other values are skipped.
 impl<'de> Shape<'de> for BTreeMap<String, String> {
     fn map<A: MapAccess<'de>>(mut map: A) -> Result<Self, A::Error> {

@@ -91,6 +91,21 @@ impl Message {
         }
     }
 
+    /// A byte and what follows it, as one string of base64.
+    pub(super) fn base64_after(&mut self, key: &str, first: u8, data: &[u8], base64: &Base64) {
+        self.key(key);
+        self.out.push('"');
+        // Three bytes are four characters, so what follows them can be encoded where it lies.
+        match data.split_at_checked(2) {
+            Some((&[second, third], rest)) => {
+                base64.encode_into(&[first, second, third], &mut self.out);
+                base64.encode_into(rest, &mut self.out);
+            }
+            _ => base64.encode_into(&[&[first], data].concat(), &mut self.out),
+        }
+        self.out.push('"');
+    }
+
     /// The pieces as one string of base64.
     pub(super) fn base64(&mut self, key: &str, pieces: &[&[u8]], base64: &Base64) {
         self.key(key);
