@@ -3,6 +3,7 @@
 
 mod answers;
 mod link;
+mod reconnect;
 mod refusals;
 mod requests;
 mod sockets;
