@@ -1,6 +1,8 @@
 //! A small HTTPS client of one cluster behind the controller: what kubectl would send, said
 //! plainly. One connection per request, so that each tells its own end.
 
+mod exec;
+
 use std::{net::SocketAddr, sync::Arc};
 
 use anyhow::{Context as _, Result, bail};
@@ -15,7 +17,12 @@ use hyper::{
 };
 use hyper_util::rt::TokioIo;
 use tokio::net::TcpStream;
-use tokio_rustls::{TlsConnector, rustls::pki_types::ServerName};
+use tokio_rustls::{TlsConnector, client::TlsStream, rustls::pki_types::ServerName};
+
+pub use self::exec::Executed;
+
+/// A connection to the controller.
+type Tls = TlsStream<TcpStream>;
 
 /// A client that sends `token` to the controller at `address`.
 #[derive(Clone)]
@@ -101,6 +108,14 @@ impl Client {
         self.exchange(method, path, &[], body).await
     }
 
+    async fn connect(&self) -> Result<Tls> {
+        let tcp = TcpStream::connect(self.address)
+            .await
+            .with_context(|| format!("connecting to the controller at {}", self.address))?;
+        let name = ServerName::try_from("localhost")?;
+        Ok(self.tls.connect(name, tcp).await?)
+    }
+
     async fn exchange(
         &self,
         method: &str,
@@ -108,12 +123,8 @@ impl Client {
         headers: &[(&str, &str)],
         body: BoxBody<Bytes, std::io::Error>,
     ) -> Result<Answer> {
-        let tcp = TcpStream::connect(self.address)
-            .await
-            .with_context(|| format!("connecting to the controller at {}", self.address))?;
-        let name = ServerName::try_from("localhost")?;
-        let tls = self.tls.connect(name, tcp).await?;
-        let (mut sender, connection) = http1::handshake(TokioIo::new(tls)).await?;
+        let io = TokioIo::new(self.connect().await?);
+        let (mut sender, connection) = http1::handshake(io).await?;
         tokio::spawn(async move {
             // How it ended shows in the answer.
             let _ = connection.await;

@@ -2,8 +2,11 @@
 //! unmodified kubectl and the `kube` crate. It serves pods with logs, config maps and namespaces
 //! over TLS on loopback, answers as the recorded real server does, and fails when told to.
 //!
-//! Not offered: other kinds, exec and its like, sets in label selectors, conflicts between field
-//! managers, YAML bodies, protobuf answers.
+//! `exec` and `attach` run local processes with the rights of whoever runs the stand-in. That is
+//! why it listens on 127.0.0.1 and nowhere else.
+//!
+//! Not offered: other kinds, streams over SPDY, port forwarding, sets in label selectors,
+//! conflicts between field managers, YAML bodies, protobuf answers.
 
 #![cfg_attr(test, allow(clippy::unwrap_used))]
 
@@ -12,6 +15,7 @@ mod check;
 mod clock;
 mod cluster;
 mod discovery;
+mod exec;
 mod failure;
 mod fault;
 mod listener;
@@ -42,19 +46,25 @@ use base64::Engine as _;
 use base64::engine::general_purpose::{STANDARD, URL_SAFE_NO_PAD};
 use thiserror::Error;
 use tokio::net::TcpListener;
+use tokio::runtime::Handle;
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
 use tokio_rustls::TlsAcceptor;
 
 pub use self::body::pattern;
+pub use self::exec::Backend;
 pub use self::fault::Fault;
 pub use self::pod::{CONTAINER, NAMESPACE};
 pub use self::record::RecordedRequest;
 
 use self::cluster::Cluster;
+use self::exec::Exec;
 use self::fault::Setting;
 use self::record::Record;
 use self::server::Server;
+
+/// The user that the token belongs to.
+const USER: &str = "standin";
 
 /// What a stand-in begins with.
 #[derive(Debug, Clone)]
@@ -105,15 +115,24 @@ pub enum Error {
     /// There is a pod of that name.
     #[error("there is a pod {0} already")]
     PodExists(String),
+    /// The own process of a pod does not start.
+    #[error("cannot start the process of pod {pod}: {source}")]
+    Start {
+        /// The pod.
+        pod: String,
+        /// Why not.
+        source: std::io::Error,
+    },
 }
 
-/// A running stand-in. Dropping it ends the server and all its connections.
+/// A running stand-in. Dropping it ends the server, all its connections and all its processes.
 #[derive(Debug)]
 pub struct StandIn {
     addr: SocketAddr,
     ca_pem: String,
     server: Arc<Server>,
     listening: JoinHandle<()>,
+    runtime: Handle,
 }
 
 impl StandIn {
@@ -134,6 +153,7 @@ impl StandIn {
         let addr = listener.local_addr()?;
         let server = Arc::new(Server {
             cluster: Arc::new(cluster),
+            exec: Exec::new(),
             token,
             record: Record::default(),
             faults: watch::Sender::new(Setting::default()),
@@ -147,6 +167,7 @@ impl StandIn {
             ca_pem: identity.ca_pem,
             server,
             listening,
+            runtime: Handle::current(),
         })
     }
 
@@ -186,14 +207,14 @@ impl StandIn {
              \x20   server: {url}\n\
              \x20   certificate-authority-data: {ca}\n\
              users:\n\
-             - name: standin\n\
+             - name: {USER}\n\
              \x20 user:\n\
              \x20   token: {token}\n\
              contexts:\n\
              - name: standin\n\
              \x20 context:\n\
              \x20   cluster: standin\n\
-             \x20   user: standin\n\
+             \x20   user: {USER}\n\
              \x20   namespace: {NAMESPACE}\n\
              current-context: standin\n",
             url = self.url(),
@@ -285,7 +306,7 @@ impl StandIn {
         self.server.record.clear();
     }
 
-    /// Ends the server and its connections, and waits until the port is free.
+    /// Ends the server, its connections and its processes, and waits until the port is free.
     pub async fn shutdown(mut self) {
         self.listening.abort();
         // An error says that it was aborted, which is what was wanted.
@@ -296,6 +317,7 @@ impl StandIn {
 impl Drop for StandIn {
     fn drop(&mut self) {
         self.listening.abort();
+        self.server.cluster.workload().end();
     }
 }
 

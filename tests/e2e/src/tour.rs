@@ -15,6 +15,7 @@ pub async fn tour(world: &World, tell: impl Fn(&str)) -> Result<()> {
     reads(world, &client, &tell).await?;
     writes(&client, &tell).await?;
     follows(&world.standin, &client, &tell).await?;
+    executes(&client, &tell).await?;
     let refused = client.with_token("wrong").get("/version").await?;
     ensure!(
         refused.status() == 401,
@@ -103,6 +104,18 @@ async fn follows(standin: &StandIn, client: &Client, tell: &impl Fn(&str)) -> Re
     standin.touch_pod("web-0")?;
     watch.until("MODIFIED").await?;
     tell("GET pods with watch: a change came at once");
+    Ok(())
+}
+
+async fn executes(client: &Client, tell: &impl Fn(&str)) -> Result<()> {
+    let script = "tr a-z A-Z; echo oops >&2; exit 3";
+    let executed = client.exec("web-0", script, "hello from here").await?;
+    let (out, err) = (&executed.stdout, &executed.stderr);
+    ensure!(
+        out == b"HELLO FROM HERE" && err == b"oops\n" && executed.exit_code == 3,
+        "exec: {executed:?}"
+    );
+    tell("exec in web-0: input, output and errors passed apart, exit code 3");
     Ok(())
 }
 

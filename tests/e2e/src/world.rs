@@ -1,5 +1,8 @@
 //! Everything in one process: the stand-in Kubernetes API, the controller, and an agent between
-//! them on either runtime, with certificates and tokens in a folder of their own.
+//! them on either runtime, with certificates and tokens in a folder of their own. For tests that
+//! kill a part, [`parts`] starts it in a process of its own.
+
+pub mod parts;
 
 use std::{
     fs,
@@ -10,17 +13,15 @@ use std::{
 
 use anyhow::{Context as _, Result, ensure};
 use controlplane_async_std::AsyncStd;
-use controlplane_driver::{
-    Agent, Backoff, KubernetesConfig, Limits, Registration, Roots, State, TlsOptions, Token,
-    TokenSource,
-};
+use controlplane_driver::{Agent, Limits, Registration, State, Token, TokenSource};
 use controlplane_tokio::Tokio;
 use pipeops_controller::{
-    Running, Server, ServerConfig, ServerLimits,
+    Running, ServerLimits,
     kubeconfig::Kubeconfig,
     self_signed::{CLUSTER, SelfSigned},
 };
 
+use self::parts::{Api, serve, start_agent, write_private};
 use crate::{
     client::Client,
     standin::{Options, StandIn},
@@ -118,7 +119,7 @@ impl AnyAgent {
 
 /// A folder; one that was made for this world is removed with it.
 #[derive(Debug)]
-struct Folder {
+pub(crate) struct Folder {
     path: PathBuf,
     temporary: bool,
 }
@@ -181,8 +182,8 @@ impl World {
         let controller = serve(&files, local, &settings).await?;
         let address = controller.addr();
         progress(&format!("controller on https://{address}"));
-        write_private(&folder.path.join("service-account.token"), standin.token())?;
-        let agent = start_agent(&folder.path, &files, &standin, address, &settings).await?;
+        let api = Api::write(&folder.path, &standin)?;
+        let agent = start_agent(&files, &api, address, &settings).await?;
         let registration = agent.registered().await?;
         progress(&format!(
             "agent on {} registered as cluster {:?} ({})",
@@ -236,13 +237,7 @@ impl World {
     ///
     /// A file is gone.
     pub fn kubeconfig_with(&self, token: Token, cluster: &str) -> Result<String> {
-        let kubeconfig = Kubeconfig {
-            server: format!("https://{}", self.address),
-            cluster: cluster.into(),
-            ca: Some(fs::read(self.files.ca())?),
-            token,
-        };
-        Ok(kubeconfig.render()?)
+        kubeconfig(&self.files, self.address, cluster, token)
     }
 
     fn write_kubeconfig(&self) -> Result<()> {
@@ -327,59 +322,18 @@ impl World {
     }
 }
 
-async fn serve(files: &SelfSigned, at: SocketAddr, settings: &Settings) -> Result<Running> {
-    let mut config = ServerConfig::new(at, files.tls(), files.credentials());
-    if let Some(limits) = settings.server {
-        config.limits = limits;
-    }
-    if let Some(limits) = settings.agent_limits {
-        config.agent_limits = limits;
-    }
-    Ok(Server::start(config).await?)
-}
-
-async fn start_agent(
-    folder: &Path,
+/// Text of a kubeconfig for a cluster at the controller.
+fn kubeconfig(
     files: &SelfSigned,
-    standin: &StandIn,
-    controller: SocketAddr,
-    settings: &Settings,
-) -> Result<AnyAgent> {
-    let mut kubernetes = KubernetesConfig::new(standin.url());
-    kubernetes.tls.ca_pem = standin.ca_pem().as_bytes().to_vec();
-    kubernetes.tls.roots = Roots::Only;
-    kubernetes.token = Some(TokenSource::File(folder.join("service-account.token")));
-    let url = format!("https://{controller}");
-    let token = TokenSource::File(files.agent_token());
-    let mut config = pipeops_agent::Config::new(url, token, CLUSTER, "agent-demo", kubernetes);
-    config.tls = TlsOptions {
-        ca_file: Some(files.ca()),
-        ..TlsOptions::default()
+    address: SocketAddr,
+    cluster: &str,
+    token: Token,
+) -> Result<String> {
+    let kubeconfig = Kubeconfig {
+        server: format!("https://{address}"),
+        cluster: cluster.into(),
+        ca: Some(fs::read(files.ca())?),
+        token,
     };
-    config.identity = settings.identity;
-    if settings.hasty {
-        config.backoff = Backoff {
-            base: Duration::from_millis(10),
-            max: Duration::from_millis(50),
-            ..Backoff::default()
-        };
-    }
-    Ok(match settings.runtime {
-        RuntimeName::Tokio => AnyAgent::Tokio(pipeops_agent::start(Tokio, config).await?),
-        RuntimeName::AsyncStd => AnyAgent::AsyncStd(pipeops_agent::start(AsyncStd, config).await?),
-    })
-}
-
-/// Writes a file that only its owner can read.
-fn write_private(path: &Path, text: &str) -> Result<()> {
-    use std::io::Write as _;
-    let mut options = fs::OpenOptions::new();
-    options.write(true).create(true).truncate(true);
-    #[cfg(unix)]
-    std::os::unix::fs::OpenOptionsExt::mode(&mut options, 0o600);
-    let mut file = options
-        .open(path)
-        .with_context(|| format!("cannot write {}", path.display()))?;
-    file.write_all(text.as_bytes())
-        .with_context(|| format!("cannot write {}", path.display()))
+    Ok(kubeconfig.render()?)
 }

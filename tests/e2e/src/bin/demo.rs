@@ -19,7 +19,8 @@ use pipeops_agent::logging::{self, Format, Level};
 /// ports with certificates of their own, sends requests through the tunnel, and stays for your
 /// kubectl until Ctrl-C.
 ///
-/// The stand-in serves pods, logs, ConfigMaps and Namespaces. Nothing leaves this machine.
+/// The stand-in serves pods, logs, ConfigMaps and Namespaces; `exec` runs commands on this machine,
+/// with your rights, for whoever has the token in the folder. Nothing leaves this machine.
 #[derive(Debug, Parser)]
 #[command(version)]
 struct Cli {
@@ -88,6 +89,8 @@ fn invite(world: &World) {
          kubectl get pods -o wide\n\
          kubectl get pods -w\n\
          kubectl logs -f web-0\n\
+         kubectl exec web-0 -- sh -c 'echo it runs; exit 3'\n\
+         kubectl exec -it web-0 -- sh\n\
          kubectl create configmap mine --from-literal=a=b\n\
          kubectl get configmap mine -o yaml\n\
          kubectl delete configmap mine\n\n\

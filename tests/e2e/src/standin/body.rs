@@ -73,17 +73,24 @@ pub(super) fn json(status: StatusCode, document: &impl Serialize) -> Response<Bo
 pub(super) fn failure(failure: &Failure) -> Response<Body> {
     let status = StatusCode::from_u16(failure.code());
     let status = status.unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
-    answer(status, "application/json", whole(failure.to_json()))
+    let mut response = answer(status, "application/json", whole(failure.to_json()));
+    if status == StatusCode::FORBIDDEN {
+        no_sniffing(&mut response);
+    }
+    response
+}
+
+fn no_sniffing(response: &mut Response<Body>) {
+    let value = HeaderValue::from_static("nosniff");
+    let headers = response.headers_mut();
+    headers.insert(header::X_CONTENT_TYPE_OPTIONS, value);
 }
 
 /// The answer to a path that is none: not a `Status`, in the real one neither.
 pub(super) fn no_such_path() -> Response<Body> {
     let body = whole("404 page not found\n");
     let mut response = answer(StatusCode::NOT_FOUND, "text/plain; charset=utf-8", body);
-    let sniffing = HeaderValue::from_static("nosniff");
-    response
-        .headers_mut()
-        .insert(header::X_CONTENT_TYPE_OPTIONS, sniffing);
+    no_sniffing(&mut response);
     response
 }
 

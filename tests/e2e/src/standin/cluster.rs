@@ -6,6 +6,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use serde_json::{Value, json};
 use tokio::sync::watch;
 
+use super::exec::Workload;
 use super::logs::Log;
 use super::pod::{self, NAMESPACE};
 use super::resource::Resource;
@@ -22,6 +23,7 @@ pub(super) struct Cluster {
     /// The version of the latest change, to wake those who watch.
     news: watch::Sender<u64>,
     log_lines: usize,
+    workload: Workload,
 }
 
 #[derive(Debug)]
@@ -52,6 +54,7 @@ impl Cluster {
             }),
             news,
             log_lines,
+            workload: Workload::new(),
         }
     }
 
@@ -69,7 +72,8 @@ impl Cluster {
         self.change(|state| change(&mut state.store))
     }
 
-    /// Changes the state, ends the logs of pods that are gone, and wakes those who watch.
+    /// Changes the state, ends the logs and the processes of pods that are gone, and wakes those
+    /// who watch.
     fn change<T>(&self, change: impl FnOnce(&mut State) -> T) -> T {
         let mut state = self.lock();
         let before = state.store.version();
@@ -79,6 +83,7 @@ impl Cluster {
             let lives = store.get(&pod_key(name)).is_some();
             if !lives {
                 log.end();
+                self.workload.pod_gone(name);
             }
             lives
         });
@@ -100,6 +105,11 @@ impl Cluster {
         self.lock().logs.get(name).map(Arc::clone)
     }
 
+    /// The processes of the pods.
+    pub(super) fn workload(&self) -> &Workload {
+        &self.workload
+    }
+
     /// Adds a running pod with an empty log.
     pub(super) fn add_pod(&self, name: &str) -> Result<(), Error> {
         self.change(|State { store, logs }| {
@@ -116,14 +126,42 @@ impl Cluster {
 
     /// Changes an annotation of a pod.
     pub(super) fn touch_pod(&self, name: &str) -> Result<(), Error> {
+        self.change_pod(name, |object, version| {
+            object["metadata"]["annotations"][TOUCHED] = json!(version.to_string());
+        })
+    }
+
+    /// Starts the own process of a pod, and tells of it in the pod, where kubectl looks before it
+    /// attaches.
+    pub(super) fn set_main(&self, name: &str, argv: &[String], tty: bool) -> Result<(), Error> {
+        let missing = self.read(|store| store.get(&pod_key(name)).is_none());
+        if missing {
+            return Err(Error::NoSuchPod(name.to_owned()));
+        }
+        let started = self.workload.set_main(name, argv, tty);
+        started.map_err(|source| Error::Start {
+            pod: name.to_owned(),
+            source,
+        })?;
+        let changed = self.change_pod(name, |object, _| {
+            let container = &mut object["spec"]["containers"][0];
+            container["command"] = json!(argv);
+            container["stdin"] = json!(true);
+            container["tty"] = json!(tty);
+        });
+        // It may have been deleted meanwhile.
+        changed.inspect_err(|_| self.workload.pod_gone(name))
+    }
+
+    /// Changes a pod, given the version that it will have.
+    fn change_pod(&self, name: &str, change: impl FnOnce(&mut Value, u64)) -> Result<(), Error> {
         self.write(|store| {
             let key = pod_key(name);
             let current = store
                 .get(&key)
                 .ok_or_else(|| Error::NoSuchPod(name.to_owned()))?;
             let mut object = Value::clone(current);
-            let stamp = (store.version() + 1).to_string();
-            object["metadata"]["annotations"][TOUCHED] = json!(stamp);
+            change(&mut object, store.version() + 1);
             store.put(key, object);
             Ok(())
         })

@@ -20,6 +20,13 @@ const VERSION: &str = r#"{
   "platform": "linux/amd64"
 }"#;
 
+/// What pods have beneath them: name, kind, verbs.
+const SUBRESOURCES: [(&str, &str, &[&str]); 3] = [
+    ("attach", "PodAttachOptions", &["create", "get"]),
+    ("exec", "PodExecOptions", &["create", "get"]),
+    ("log", "Pod", &["get"]),
+];
+
 /// The type of discovery documents that tell all at once.
 const AGGREGATED: &str = "application/json;g=apidiscovery.k8s.io;v=v2;as=APIGroupDiscoveryList";
 
@@ -102,8 +109,11 @@ fn aggregated_resource(resource: Resource) -> Value {
     });
     if resource == Resource::Pods {
         description["categories"] = json!(["all"]);
-        description["subresources"] =
-            json!([{"subresource": "log", "responseKind": kind("Pod"), "verbs": ["get"]}]);
+        description["subresources"] = SUBRESOURCES
+            .map(|(name, of, verbs)| {
+                json!({"subresource": name, "responseKind": kind(of), "verbs": verbs})
+            })
+            .into();
     }
     description
 }
@@ -122,12 +132,14 @@ pub(super) fn resources() -> Response<Body> {
             })
         })
         .into();
-    list.push(json!({
-        "name": "pods/log",
-        "singularName": "",
-        "namespaced": true,
-        "kind": "Pod",
-        "verbs": ["get"],
+    list.extend(SUBRESOURCES.map(|(name, kind, verbs)| {
+        json!({
+            "name": format!("pods/{name}"),
+            "singularName": "",
+            "namespaced": true,
+            "kind": kind,
+            "verbs": verbs,
+        })
     }));
     json(
         StatusCode::OK,

@@ -104,6 +104,18 @@ impl Failure {
         Self::new(400, "BadRequest", message)
     }
 
+    /// 403 of an object.
+    pub(super) fn forbidden(resource: Resource, name: &str, why: &str) -> Self {
+        let kind = resource.plural();
+        let message = format!("{kind} \"{name}\" is forbidden: {why}");
+        Self::new(403, "Forbidden", message).about(kind, name)
+    }
+
+    /// One that the API server did not expect, and gives no reason for.
+    pub(super) fn without_reason(code: u16, message: &str) -> Self {
+        Self::new(code, "", message)
+    }
+
     /// 404 of an object.
     pub(super) fn not_found(resource: Resource, name: &str) -> Self {
         let kind = resource.plural();

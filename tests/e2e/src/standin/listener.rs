@@ -1,22 +1,24 @@
 //! The listener and its connections: TLS, HTTP/1.1, and nothing left behind at the end.
 
 use std::convert::Infallible;
+use std::future::poll_fn;
 use std::io;
 use std::pin::Pin;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::task::{Context, Poll};
 use std::time::Duration;
 
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioIo, TokioTimer};
-use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use thiserror::Error;
+use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt as _, ReadBuf};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::task::JoinSet;
 use tokio_rustls::TlsAcceptor;
 
-use super::server::Server;
+use super::server::{Leave, Server};
 
 /// How long a client may take for the handshake, and for the head of a request.
 const PATIENCE: Duration = Duration::from_secs(30);
@@ -55,20 +57,38 @@ async fn connection(socket: TcpStream, tls: TlsAcceptor, server: Arc<Server>) {
     let Ok(Ok(stream)) = tokio::time::timeout(PATIENCE, tls.accept(socket)).await else {
         return;
     };
+    let left = Arc::new(Mutex::new(None));
+    let leaving = Arc::clone(&left);
     let service = service_fn(move |request| {
-        let (server, reset) = (Arc::clone(&server), Arc::clone(&reset));
-        async move {
-            let answered = server.serve(request).await;
-            answered.inspect_err(|_| reset.store(true, Ordering::Relaxed))
-        }
+        let (server, leaving) = (Arc::clone(&server), Arc::clone(&leaving));
+        Box::pin(async move {
+            server.serve(request).await.map_err(|leave| {
+                *leaving.lock().unwrap_or_else(PoisonError::into_inner) = Some(leave);
+                NotServed
+            })
+        })
     });
-    let served = http1::Builder::new()
+    let mut connection = http1::Builder::new()
         .timer(TokioTimer::new())
         .header_read_timeout(PATIENCE)
         .title_case_headers(true)
         .serve_connection(TokioIo::new(stream), service);
-    drop(served.await);
+    let served = poll_fn(|cx| connection.poll_without_shutdown(cx)).await;
+    let parts = connection.into_parts();
+    let mut stream = parts.io.into_inner();
+    let left = left.lock().unwrap_or_else(PoisonError::into_inner).take();
+    match left {
+        Some(Leave::Reset) => reset.store(true, Ordering::Relaxed),
+        Some(Leave::Takeover(takeover)) => takeover.run(stream, parts.read_buf).await,
+        None if served.is_ok() => drop(stream.shutdown().await),
+        None => {}
+    }
 }
+
+/// Ends the work of HTTP on a connection.
+#[derive(Debug, Error)]
+#[error("not served over HTTP")]
+struct NotServed;
 
 /// A socket that can be made to end with a reset instead of an orderly close.
 #[derive(Debug)]

@@ -55,6 +55,15 @@ impl LogOptions {
             limit: query.number("limitBytes")?,
         })
     }
+
+    /// What is added from now on.
+    pub(super) fn new_lines() -> Self {
+        Self {
+            follow: true,
+            tail: Some(0),
+            ..Self::default()
+        }
+    }
 }
 
 impl Log {

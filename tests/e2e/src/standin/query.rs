@@ -31,6 +31,12 @@ impl Query {
             .filter(|value| !value.is_empty())
     }
 
+    /// All values of that name.
+    pub(super) fn all<'a>(&'a self, name: &'a str) -> impl Iterator<Item = &'a str> {
+        let found = self.0.iter().filter(move |(key, _)| key == name);
+        found.map(|(_, value)| value.as_str())
+    }
+
     /// Whether the value is a true one.
     pub(super) fn flag(&self, name: &str) -> bool {
         matches!(self.get(name), Some("true" | "1"))
@@ -196,6 +202,7 @@ mod tests {
         assert_eq!(query.get("a"), Some("x/y z"));
         assert!(query.flag("watch"));
         assert_eq!(query.get("empty"), None);
+        assert_eq!(query.all("a").collect::<Vec<_>>(), ["x/y z", "second"]);
         assert_eq!(query.number("n").unwrap(), Some(12));
         assert!(query.number("a").is_err());
         assert_eq!(query.get("bad"), Some("%zz"));

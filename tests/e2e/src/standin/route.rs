@@ -39,6 +39,31 @@ pub(super) enum Route {
     },
     /// The log of a pod.
     Log { namespace: String, pod: String },
+    /// A stream to a process in a pod.
+    Stream {
+        action: Action,
+        namespace: String,
+        pod: String,
+    },
+}
+
+/// Which process a stream goes to.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Action {
+    /// The pod's own.
+    Attach,
+    /// A new one.
+    Exec,
+}
+
+impl Action {
+    /// The name in paths and messages.
+    pub(super) const fn name(self) -> &'static str {
+        match self {
+            Self::Attach => "attach",
+            Self::Exec => "exec",
+        }
+    }
 }
 
 impl Route {
@@ -69,6 +94,21 @@ impl Route {
             ["echo"] => Some(Self::Echo),
             ["bytes"] => Some(Self::Bytes),
             ["namespaces", namespace, "pods", pod, "log"] => Some(Self::Log {
+                namespace: namespace.to_owned(),
+                pod: pod.to_owned(),
+            }),
+            [
+                "namespaces",
+                namespace,
+                "pods",
+                pod,
+                name @ ("attach" | "exec"),
+            ] => Some(Self::Stream {
+                action: if name == "exec" {
+                    Action::Exec
+                } else {
+                    Action::Attach
+                },
                 namespace: namespace.to_owned(),
                 pod: pod.to_owned(),
             }),
@@ -147,6 +187,15 @@ mod tests {
                     pod: "b".to_owned(),
                 }),
             ),
+            (
+                "/api/v1/namespaces/a/pods/b/exec",
+                Some(Route::Stream {
+                    action: Action::Exec,
+                    namespace: "a".to_owned(),
+                    pod: "b".to_owned(),
+                }),
+            ),
+            ("/api/v1/namespaces/a/pods/b/portforward", None),
             ("/api/v1/namespaces/a/configmaps/b/log", None),
             ("/api/v1/namespaces/a/namespaces", None),
             ("/api/v1/namespaces//pods", None),

@@ -7,12 +7,12 @@ use http::request::Parts;
 use http::{HeaderMap, HeaderValue, Method, Request, Response, StatusCode, header};
 use http_body_util::{BodyExt as _, LengthLimitError, Limited};
 use hyper::body::Incoming;
-use thiserror::Error;
 use tokio::sync::watch;
 
 use super::body::{self, Body, BodyError};
 use super::cluster::Cluster;
 use super::discovery;
+use super::exec::{self, Exec, Takeover};
 use super::failure::Failure;
 use super::fault::{Fault, Setting, slow};
 use super::pod::uid;
@@ -32,6 +32,7 @@ const BODY_LIMIT: usize = 3 * 1024 * 1024;
 #[derive(Debug)]
 pub(super) struct Server {
     pub(super) cluster: Arc<Cluster>,
+    pub(super) exec: Exec,
     pub(super) token: String,
     pub(super) record: Record,
     pub(super) faults: watch::Sender<Setting>,
@@ -39,27 +40,28 @@ pub(super) struct Server {
     pub(super) answered: AtomicU64,
 }
 
-/// The connection shall be reset.
-#[derive(Debug, Error)]
-#[error("reset as the test asked for")]
-pub(super) struct Aborted;
+/// Why a request gets no answer of HTTP, and its connection no other request.
+#[derive(Debug)]
+pub(super) enum Leave {
+    /// The connection is reset, as the test asked for.
+    Reset,
+    /// It goes on as something else.
+    Takeover(Takeover),
+}
 
 impl Server {
     /// Answers a request.
-    pub(super) async fn serve(
-        &self,
-        request: Request<Incoming>,
-    ) -> Result<Response<Body>, Aborted> {
+    pub(super) async fn serve(&self, request: Request<Incoming>) -> Result<Response<Body>, Leave> {
         let (head, body) = request.into_parts();
         let counter = self.record.note(&head);
         let body = counted(body, counter);
         let fault = self.faults.borrow().at(head.uri.path());
         let mut response = match fault {
             Fault::Hang => std::future::pending().await,
-            Fault::Reset => return Err(Aborted),
+            Fault::Reset => return Err(Leave::Reset),
             Fault::Status(code) => body::failure(&Failure::of_code(code)),
-            Fault::SlowBody => slow(self.answer(&head, body).await, self.faults.subscribe()),
-            Fault::None => self.answer(&head, body).await,
+            Fault::SlowBody => slow(self.answer(&head, body).await?, self.faults.subscribe()),
+            Fault::None => self.answer(&head, body).await?,
         };
         let number = self.answered.fetch_add(1, Ordering::Relaxed);
         let headers = response.headers_mut();
@@ -73,15 +75,27 @@ impl Server {
         Ok(response)
     }
 
-    async fn answer(&self, head: &Parts, body: Body) -> Response<Body> {
+    async fn answer(&self, head: &Parts, body: Body) -> Result<Response<Body>, Leave> {
+        let route = Route::parse(head.uri.path());
         if !self.knows(&head.headers) {
-            return body::failure(&Failure::unauthorized());
+            return Ok(body::failure(&stranger(route.as_ref(), head)));
         }
-        let Some(route) = Route::parse(head.uri.path()) else {
-            return body::no_such_path();
+        let answer = match route {
+            None => return Ok(body::no_such_path()),
+            Some(Route::Stream {
+                action,
+                namespace,
+                pod,
+            }) => {
+                let exec = &self.exec;
+                match exec.answer(&self.cluster, action, &namespace, &pod, head) {
+                    Ok(takeover) => return Err(Leave::Takeover(takeover)),
+                    Err(failure) => Err(failure),
+                }
+            }
+            Some(route) => self.route(route, head, body).await,
         };
-        let answer = self.route(route, head, body).await;
-        answer.unwrap_or_else(|failure| body::failure(&failure))
+        Ok(answer.unwrap_or_else(|failure| body::failure(&failure)))
     }
 
     fn knows(&self, headers: &HeaderMap) -> bool {
@@ -90,6 +104,7 @@ impl Server {
             .split_once(' ')
             .filter(|(kind, _)| kind.eq_ignore_ascii_case("bearer"));
         token.is_some_and(|(_, token)| token.trim() == self.token)
+            || exec::token(headers).is_some_and(|token| token == self.token)
     }
 
     async fn route(&self, route: Route, head: &Parts, body: Body) -> Answer {
@@ -118,6 +133,8 @@ impl Server {
                 body,
             )),
             Route::Echo => Err(Failure::method_not_allowed()),
+            // Handled before, for it is no mere answer.
+            Route::Stream { .. } => Err(Failure::method_not_allowed()),
             _ if head.method != Method::GET => Err(Failure::method_not_allowed()),
             Route::Log { namespace, pod } => reading::log(&self.cluster, &namespace, &pod, &query),
             Route::Bytes => {
@@ -232,6 +249,23 @@ fn text(headers: &HeaderMap, name: header::HeaderName) -> &str {
         .get(name)
         .and_then(|value| value.to_str().ok())
         .unwrap_or_default()
+}
+
+/// What one without the right token is told. The real server takes one without any for a user who
+/// may do nothing; here that is so for streams, of which there are recordings.
+fn stranger(route: Option<&Route>, head: &Parts) -> Failure {
+    match route {
+        Some(Route::Stream {
+            action,
+            namespace,
+            pod,
+        }) if !head.headers.contains_key(header::AUTHORIZATION)
+            && exec::token(&head.headers).is_none() =>
+        {
+            exec::anonymous(*action, namespace, pod, &head.method)
+        }
+        _ => Failure::unauthorized(),
+    }
 }
 
 fn view(query: &Query, headers: &HeaderMap) -> Result<View, Failure> {

@@ -1,6 +1,6 @@
 //! The whole server over the loopback.
 
-mod client;
+pub(super) mod client;
 
 use bytes::Bytes;
 use futures_util::{FutureExt as _, StreamExt as _, stream};

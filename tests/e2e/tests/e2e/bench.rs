@@ -51,12 +51,62 @@ macro_rules! in_both_worlds {
 }
 pub(crate) use in_both_worlds;
 
+/// The same for tests that take their time.
+macro_rules! in_both_worlds_within {
+    ($patience:ident; $($name:ident)*) => {
+        mod slow_on_tokio {
+            $(#[test] fn $name() {
+                let runtime = controlplane_e2e::world::RuntimeName::Tokio;
+                crate::bench::in_world_within(super::$patience, runtime, |world| Box::pin(super::$name(world)));
+            })*
+        }
+        mod slow_on_async_std {
+            $(#[test] fn $name() {
+                let runtime = controlplane_e2e::world::RuntimeName::AsyncStd;
+                crate::bench::in_world_within(super::$patience, runtime, |world| Box::pin(super::$name(world)));
+            })*
+        }
+    };
+}
+pub(crate) use in_both_worlds_within;
+
+/// Runs a test that starts everything itself, with each runtime's name.
+macro_rules! on_both_names {
+    ($patience:ident; $($name:ident)*) => {
+        mod on_tokio {
+            $(#[test] fn $name() {
+                let runtime = controlplane_e2e::world::RuntimeName::Tokio;
+                crate::bench::block_on_within(super::$patience, async {
+                    super::$name(runtime).await.expect("it holds");
+                });
+            })*
+        }
+        mod on_async_std {
+            $(#[test] fn $name() {
+                let runtime = controlplane_e2e::world::RuntimeName::AsyncStd;
+                crate::bench::block_on_within(super::$patience, async {
+                    super::$name(runtime).await.expect("it holds");
+                });
+            })*
+        }
+    };
+}
+pub(crate) use on_both_names;
+
 /// Runs a test with everything started and the agent registered.
 pub(crate) fn in_world(
     runtime: RuntimeName,
     test: impl FnOnce(World) -> Pin<Box<dyn Future<Output = Result<()>>>>,
 ) {
-    block_on(async {
+    in_world_within(PATIENCE, runtime, test);
+}
+
+pub(crate) fn in_world_within(
+    patience: Duration,
+    runtime: RuntimeName,
+    test: impl FnOnce(World) -> Pin<Box<dyn Future<Output = Result<()>>>>,
+) {
+    block_on_within(patience, async {
         let settings = Settings {
             runtime,
             hasty: true,
@@ -72,13 +122,17 @@ pub(crate) fn in_world(
 }
 
 pub(crate) fn block_on(test: impl Future<Output = ()>) {
+    block_on_within(PATIENCE, test);
+}
+
+pub(crate) fn block_on_within(patience: Duration, test: impl Future<Output = ()>) {
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .worker_threads(2)
         .enable_all()
         .build()
         .unwrap();
     runtime.block_on(async {
-        tokio::time::timeout(PATIENCE, test)
+        tokio::time::timeout(patience, test)
             .await
             .expect("the test hangs")
     });

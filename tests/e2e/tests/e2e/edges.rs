@@ -266,6 +266,9 @@ async fn an_endless_limit_is_none<R: Runtime>(runtime: R) {
         head: Duration::MAX,
         write: Duration::MAX,
         idle: Duration::MAX,
+        ping: Duration::MAX,
+        silence: Duration::MAX,
+        message: usize::MAX,
     };
     let config = KubernetesConfig {
         limits,

@@ -93,6 +93,15 @@ impl<R: Runtime> Runtime for TwoAddresses<R> {
         self.0.websocket(request, io, config)
     }
 
+    fn websocket_over(
+        &self,
+        io: Metered<Self::Io>,
+        read: Vec<u8>,
+        config: WebSocketConfig,
+    ) -> impl Future<Output = Self::Socket> + Send + 'static {
+        self.0.websocket_over(io, read, config)
+    }
+
     fn spawn(&self, task: impl Future<Output = ()> + Send + 'static) {
         self.0.spawn(task);
     }

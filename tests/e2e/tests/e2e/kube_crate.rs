@@ -25,7 +25,7 @@ in_both_worlds! {
     wrong_tokens_unknown_clusters_and_absent_agents
 }
 
-async fn client(world: &World) -> Result<Client> {
+pub(crate) async fn client(world: &World) -> Result<Client> {
     let kubeconfig = Kubeconfig::read_from(world.kubeconfig())?;
     client_of(kubeconfig).await
 }

@@ -4,33 +4,19 @@
 use std::{
     env, fs,
     path::{Path, PathBuf},
-    process::{Output, Stdio},
+    process::{ExitStatus, Output, Stdio},
 };
 
 use anyhow::{Context as _, Result, bail, ensure};
-use controlplane_driver::Token;
 use controlplane_e2e::world::World;
 use tokio::{
-    io::{AsyncBufReadExt, AsyncReadExt, BufReader, Lines},
+    io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader, Lines},
     process::{Child, ChildStderr, ChildStdout, Command},
 };
 
-use crate::bench::in_both_worlds;
-
-in_both_worlds! {
-    reads
-    writes
-    applies
-    a_watch_shows_an_event_at_once
-    followed_logs_come_line_by_line
-    everything_still_works_after_the_connection_was_reset
-    everything_still_works_after_the_controller_restarted
-    a_watch_ends_when_the_connection_is_reset
-    followed_logs_end_when_the_connection_is_reset
-    a_wrong_token_is_told_our_text
-    an_agent_that_is_away_is_told_our_text
-    exec_is_refused_in_plain_words
-}
+mod breaks;
+mod exec;
+mod requests;
 
 /// kubectl with a home and a kubeconfig of its own.
 struct Kubectl {
@@ -42,6 +28,11 @@ struct Kubectl {
 impl Kubectl {
     /// `None`, and a line that names the test, where there is no kubectl and it is not required.
     fn find(world: &World) -> Option<Self> {
+        Self::at(world.folder())
+    }
+
+    /// With the kubeconfig of a folder.
+    fn at(folder: &Path) -> Option<Self> {
         let given = env::var_os("KUBECTL").map(PathBuf::from);
         let Some(program) = given.or_else(in_path) else {
             let test = std::thread::current().name().unwrap_or("?").to_string();
@@ -52,11 +43,11 @@ impl Kubectl {
             eprintln!("SKIPPED {test}: there is no kubectl in PATH and KUBECTL is not set");
             return None;
         };
-        let home = world.folder().join("home");
+        let home = folder.join("home");
         fs::create_dir_all(&home).unwrap();
         Some(Self {
             program,
-            kubeconfig: world.kubeconfig(),
+            kubeconfig: folder.join("kubeconfig"),
             home,
         })
     }
@@ -94,14 +85,12 @@ impl Kubectl {
     }
 
     fn follow(&self, args: &[&str]) -> Result<Following> {
-        let mut child = self.command(args).spawn()?;
-        let stdout = child.stdout.take().context("stdout")?;
-        let stderr = child.stderr.take().context("stderr")?;
-        Ok(Following {
-            lines: BufReader::new(stdout).lines(),
-            stderr,
-            child,
-        })
+        Following::of(self.command(args).spawn()?)
+    }
+
+    /// Follows one whose input stays open.
+    fn interact(&self, args: &[&str]) -> Result<Following> {
+        Following::of(self.command(args).stdin(Stdio::piped()).spawn()?)
     }
 }
 
@@ -113,6 +102,16 @@ struct Following {
 }
 
 impl Following {
+    fn of(mut child: Child) -> Result<Self> {
+        let stdout = child.stdout.take().context("stdout")?;
+        let stderr = child.stderr.take().context("stderr")?;
+        Ok(Self {
+            lines: BufReader::new(stdout).lines(),
+            stderr,
+            child,
+        })
+    }
+
     /// The next line that contains `part`.
     async fn until(&mut self, part: &str) -> Result<String> {
         while let Some(line) = self.lines.next_line().await? {
@@ -125,12 +124,27 @@ impl Following {
         bail!("kubectl ended without {part:?}: {error}")
     }
 
+    async fn types(&mut self, text: &str) -> Result<()> {
+        let stdin = self.child.stdin.as_mut().context("stdin")?;
+        Ok(stdin.write_all(text.as_bytes()).await?)
+    }
+
     /// Waits for its end; whether it was a success, and what it complained about.
-    async fn end(mut self) -> Result<(bool, String)> {
+    async fn end(self) -> Result<(bool, String)> {
+        let (status, error) = self.status().await?;
+        Ok((status.success(), error))
+    }
+
+    /// Waits for its end; how it ended, and what it complained about.
+    async fn status(mut self) -> Result<(ExitStatus, String)> {
         while self.lines.next_line().await?.is_some() {}
         let mut error = String::new();
         self.stderr.read_to_string(&mut error).await?;
-        Ok((self.child.wait().await?.success(), error))
+        // Its input stays open until it ends by itself.
+        let stdin = self.child.stdin.take();
+        let status = self.child.wait().await?;
+        drop(stdin);
+        Ok((status, error))
     }
 }
 
@@ -144,233 +158,10 @@ fn in_path() -> Option<PathBuf> {
 /// Skips the rest of a test where there is no kubectl.
 macro_rules! kubectl {
     ($world:expr) => {
-        match Kubectl::find(&$world) {
+        match $crate::kubectl::Kubectl::find(&$world) {
             Some(kubectl) => kubectl,
             None => return Ok(()),
         }
     };
 }
-
-async fn check_reads(kubectl: &Kubectl) -> Result<()> {
-    let version = kubectl.run(&["version"]).await?;
-    // Older ones print the same in another form.
-    let server = version
-        .lines()
-        .find(|line| line.starts_with("Server Version: "));
-    ensure!(server.is_some_and(|line| line.contains("v1.")), "{version}");
-    let table = kubectl.run(&["get", "pods"]).await?;
-    let mut lines = table.lines();
-    let columns: Vec<&str> = lines
-        .next()
-        .unwrap_or_default()
-        .split_whitespace()
-        .collect();
-    ensure!(
-        columns == ["NAME", "READY", "STATUS", "RESTARTS", "AGE"],
-        "{table}"
-    );
-    ensure!(
-        lines.next().is_some_and(|line| line.starts_with("web-0 ")),
-        "{table}"
-    );
-    let wide = kubectl.run(&["get", "pods", "-o", "wide"]).await?;
-    ensure!(wide.contains("NODE"), "{wide}");
-    let json = kubectl.run(&["get", "pods", "-o", "json"]).await?;
-    let list: serde_json::Value = serde_json::from_str(&json)?;
-    ensure!(list["items"][0]["metadata"]["name"] == "web-0", "{json}");
-    let unknown = kubectl.fail(&["get", "pod", "nosuch"]).await?;
-    let expected = "Error from server (NotFound): pods \"nosuch\" not found\n";
-    ensure!(unknown == expected, "{unknown}");
-    Ok(())
-}
-
-async fn reads(world: World) -> Result<()> {
-    let kubectl = kubectl!(world);
-    check_reads(&kubectl).await?;
-    world.standin.push_log("web-0", "one")?;
-    world.standin.push_log("web-0", "two")?;
-    let log = kubectl.run(&["logs", "web-0", "--tail=1"]).await?;
-    ensure!(log == "two\n", "{log}");
-    Ok(())
-}
-
-async fn writes(world: World) -> Result<()> {
-    let kubectl = kubectl!(world);
-    let created = kubectl
-        .run(&["create", "configmap", "a", "--from-literal=k=v"])
-        .await?;
-    ensure!(created == "configmap/a created\n", "{created}");
-    let twice = kubectl.fail(&["create", "configmap", "a"]).await?;
-    ensure!(twice.contains("configmaps \"a\" already exists"), "{twice}");
-    let value = kubectl
-        .run(&["get", "configmap", "a", "-o", "jsonpath={.data.k}"])
-        .await?;
-    ensure!(value == "v", "{value}");
-    let deleted = kubectl.run(&["delete", "configmap", "a"]).await?;
-    ensure!(deleted.contains("configmap \"a\" deleted"), "{deleted}");
-    let gone = kubectl.fail(&["get", "configmap", "a"]).await?;
-    ensure!(gone.contains("(NotFound)"), "{gone}");
-    let created = kubectl.run(&["create", "namespace", "n"]).await?;
-    ensure!(created == "namespace/n created\n", "{created}");
-    let deleted = kubectl.run(&["delete", "namespace", "n"]).await?;
-    ensure!(deleted.contains("namespace \"n\" deleted"), "{deleted}");
-    Ok(())
-}
-
-async fn applies(world: World) -> Result<()> {
-    let kubectl = kubectl!(world);
-    let manifest = |value: &str| -> Result<String> {
-        let file = world.folder().join("manifest.yaml");
-        let text =
-            format!("apiVersion: v1\nkind: ConfigMap\nmetadata:\n  name: m\ndata:\n  k: {value}\n");
-        fs::write(&file, text)?;
-        Ok(path_text(&file))
-    };
-    for (value, outcome) in [
-        ("one", "created"),
-        ("one", "unchanged"),
-        ("two", "configured"),
-    ] {
-        let applied = kubectl.run(&["apply", "-f", &manifest(value)?]).await?;
-        ensure!(applied == format!("configmap/m {outcome}\n"), "{applied}");
-    }
-    let file = manifest("three")?;
-    let applied = kubectl
-        .run(&["apply", "--server-side", "--force-conflicts", "-f", &file])
-        .await?;
-    ensure!(applied == "configmap/m serverside-applied\n", "{applied}");
-    let value = kubectl
-        .run(&["get", "configmap", "m", "-o", "jsonpath={.data.k}"])
-        .await?;
-    ensure!(value == "three", "{value}");
-    let deleted = kubectl.run(&["delete", "-f", &file]).await?;
-    ensure!(deleted.contains("\"m\" deleted"), "{deleted}");
-    Ok(())
-}
-
-fn path_text(path: &Path) -> String {
-    path.display().to_string()
-}
-
-async fn a_watch_shows_an_event_at_once(world: World) -> Result<()> {
-    let kubectl = kubectl!(world);
-    let mut watch = kubectl.follow(&["get", "pods", "-w", "--output-watch-events"])?;
-    watch.until("web-1").await?;
-    // kubectl prints the list before it watches, so the watch has to show first.
-    let mut line = String::new();
-    for _ in 0..2 {
-        world.standin.touch_pod("web-0")?;
-        line = watch.until("MODIFIED").await?;
-    }
-    ensure!(line.contains("web-0"), "{line}");
-    world.standin.delete_pod("web-1")?;
-    let line = watch.until("DELETED").await?;
-    ensure!(line.contains("web-1"), "{line}");
-    Ok(())
-}
-
-async fn followed_logs_come_line_by_line(world: World) -> Result<()> {
-    let kubectl = kubectl!(world);
-    world.standin.push_log("web-0", "before")?;
-    let mut log = kubectl.follow(&["logs", "-f", "web-0"])?;
-    log.until("before").await?;
-    for line in ["one", "two", "three"] {
-        world.standin.push_log("web-0", line)?;
-        let seen = log.lines.next_line().await?;
-        ensure!(seen.as_deref() == Some(line), "{seen:?}");
-    }
-    world.standin.end_log("web-0")?;
-    let (success, error) = log.end().await?;
-    ensure!(success, "{error}");
-    Ok(())
-}
-
-async fn everything_still_works_after_the_connection_was_reset(world: World) -> Result<()> {
-    let kubectl = kubectl!(world);
-    world.reset_control_connection().await?;
-    check_reads(&kubectl).await
-}
-
-async fn everything_still_works_after_the_controller_restarted(mut world: World) -> Result<()> {
-    let kubectl = kubectl!(world);
-    world.stop_controller().await;
-    world.start_controller().await?;
-    check_reads(&kubectl).await
-}
-
-async fn a_watch_ends_when_the_connection_is_reset(world: World) -> Result<()> {
-    let kubectl = kubectl!(world);
-    let mut watch = kubectl.follow(&["get", "pods", "-w", "--output-watch-events"])?;
-    watch.until("web-1").await?;
-    world.standin.touch_pod("web-0")?;
-    watch.until("MODIFIED").await?;
-    world.cut();
-    // An end that the user sees, and not silence; kubectl decides how to call it.
-    watch.end().await?;
-    world.joined().await?;
-    let mut again = kubectl.follow(&["get", "pods", "-w", "--output-watch-events"])?;
-    again.until("web-1").await?;
-    world.standin.touch_pod("web-0")?;
-    again.until("MODIFIED").await?;
-    Ok(())
-}
-
-async fn followed_logs_end_when_the_connection_is_reset(world: World) -> Result<()> {
-    let kubectl = kubectl!(world);
-    world.standin.push_log("web-0", "one")?;
-    let mut log = kubectl.follow(&["logs", "-f", "web-0"])?;
-    log.until("one").await?;
-    world.cut();
-    let (success, error) = log.end().await?;
-    ensure!(
-        !success && !error.is_empty(),
-        "a log that broke off passed for whole: {error}"
-    );
-    world.joined().await?;
-    let log = kubectl.run(&["logs", "web-0"]).await?;
-    ensure!(log == "one\n", "{log}");
-    Ok(())
-}
-
-async fn a_wrong_token_is_told_our_text(world: World) -> Result<()> {
-    let kubectl = kubectl!(world);
-    let right = fs::read_to_string(world.kubeconfig())?;
-    let wrong = world.kubeconfig_with(Token::new("S3CRET")?, "demo")?;
-    // Before it knows what the API offers, kubectl shows our text as a warning only.
-    fs::write(world.kubeconfig(), &wrong)?;
-    let error = kubectl.fail(&["get", "pods"]).await?;
-    ensure!(
-        error.contains("Warning: the token is not known to this controller"),
-        "{error}"
-    );
-    fs::write(world.kubeconfig(), right)?;
-    kubectl.run(&["get", "pods"]).await?;
-    fs::write(world.kubeconfig(), wrong)?;
-    let error = kubectl.fail(&["get", "pods"]).await?;
-    let start =
-        "error: You must be logged in to the server (the token is not known to this controller";
-    ensure!(error.contains(start), "{error}");
-    ensure!(!error.contains("S3CRET"), "the token was shown: {error}");
-    Ok(())
-}
-
-async fn an_agent_that_is_away_is_told_our_text(world: World) -> Result<()> {
-    let kubectl = kubectl!(world);
-    kubectl.run(&["get", "pods"]).await?;
-    world.agent.shutdown(std::time::Duration::ZERO).await;
-    let error = kubectl.fail(&["get", "pods"]).await?;
-    let expected =
-        "Error from server (ServiceUnavailable): the agent of cluster \"demo\" is not connected";
-    ensure!(error.contains(expected), "{error}");
-    Ok(())
-}
-
-async fn exec_is_refused_in_plain_words(world: World) -> Result<()> {
-    let kubectl = kubectl!(world);
-    let error = kubectl.fail(&["exec", "web-0", "--", "true"]).await?;
-    ensure!(
-        error.contains("exec, attach, cp and port-forward do not work"),
-        "{error}"
-    );
-    Ok(())
-}
+use kubectl;

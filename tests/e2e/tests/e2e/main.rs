@@ -2,11 +2,15 @@
 #![allow(clippy::unwrap_used, reason = "in a test a panic is the message")]
 
 mod bench;
+mod cable;
 mod demo;
 mod docs;
 mod edges;
 mod hub;
 mod kube_crate;
+mod kube_exec;
 mod kubectl;
+mod replay;
 mod tunnel;
 mod upstream;
+mod upstream_websocket;

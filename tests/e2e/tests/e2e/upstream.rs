@@ -36,7 +36,7 @@ pub(crate) struct Api {
 }
 
 /// One connection to the played API.
-pub(crate) struct Connection(TcpStream);
+pub(crate) struct Connection(pub(crate) TcpStream);
 
 impl Api {
     pub(crate) async fn new() -> Self {

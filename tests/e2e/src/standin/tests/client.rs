@@ -17,19 +17,20 @@ use rustls::{ClientConfig, RootCertStore};
 use serde_json::Value;
 use tokio::net::TcpStream;
 use tokio_rustls::TlsConnector;
+use tokio_rustls::client::TlsStream;
 
-use super::super::StandIn;
+use crate::standin::StandIn;
 
 /// What is sent.
-pub(super) type SentBody = UnsyncBoxBody<Bytes, Infallible>;
+pub(in crate::standin) type SentBody = UnsyncBoxBody<Bytes, Infallible>;
 
 /// A body that is there as a whole.
-pub(super) fn full(content: impl Into<Bytes>) -> SentBody {
+pub(in crate::standin) fn full(content: impl Into<Bytes>) -> SentBody {
     Full::new(content.into()).boxed_unsync()
 }
 
 /// A request with the token.
-pub(super) fn request(
+pub(in crate::standin) fn request(
     standin: &StandIn,
     method: &str,
     path: &str,
@@ -46,37 +47,39 @@ pub(super) fn request(
         .unwrap()
 }
 
+/// A connection that trusts the stand-in's authority.
+pub(in crate::standin) async fn connect(standin: &StandIn) -> TlsStream<TcpStream> {
+    let mut roots = RootCertStore::empty();
+    let authority = CertificateDer::from_pem_slice(standin.ca_pem().as_bytes()).unwrap();
+    roots.add(authority).unwrap();
+    let config = ClientConfig::builder_with_provider(Arc::new(ring::default_provider()))
+        .with_safe_default_protocol_versions()
+        .unwrap()
+        .with_root_certificates(roots)
+        .with_no_client_auth();
+    let socket = TcpStream::connect(standin.addr()).await.unwrap();
+    let name = ServerName::try_from("127.0.0.1").unwrap();
+    let connector = TlsConnector::from(Arc::new(config));
+    connector.connect(name, socket).await.unwrap()
+}
+
 /// One connection.
-pub(super) struct Client<'a> {
+pub(in crate::standin) struct Client<'a> {
     standin: &'a StandIn,
     sender: SendRequest<SentBody>,
 }
 
 impl<'a> Client<'a> {
     /// Connects.
-    pub(super) async fn new(standin: &'a StandIn) -> Self {
-        let mut roots = RootCertStore::empty();
-        roots
-            .add(CertificateDer::from_pem_slice(standin.ca_pem().as_bytes()).unwrap())
-            .unwrap();
-        let config = ClientConfig::builder_with_provider(Arc::new(ring::default_provider()))
-            .with_safe_default_protocol_versions()
-            .unwrap()
-            .with_root_certificates(roots)
-            .with_no_client_auth();
-        let socket = TcpStream::connect(standin.addr()).await.unwrap();
-        let name = ServerName::try_from("127.0.0.1").unwrap();
-        let stream = TlsConnector::from(Arc::new(config))
-            .connect(name, socket)
-            .await
-            .unwrap();
+    pub(in crate::standin) async fn new(standin: &'a StandIn) -> Self {
+        let stream = connect(standin).await;
         let (sender, connection) = http1::handshake(TokioIo::new(stream)).await.unwrap();
         tokio::spawn(connection);
         Self { standin, sender }
     }
 
     /// Sends a request.
-    pub(super) async fn send(
+    pub(in crate::standin) async fn send(
         &mut self,
         request: Request<SentBody>,
     ) -> hyper::Result<Response<Incoming>> {
@@ -85,14 +88,14 @@ impl<'a> Client<'a> {
     }
 
     /// Gets a path.
-    pub(super) async fn get(&mut self, path: &str) -> Response<Incoming> {
+    pub(in crate::standin) async fn get(&mut self, path: &str) -> Response<Incoming> {
         self.send(request(self.standin, "GET", path, full("")))
             .await
             .unwrap()
     }
 
     /// Sends a body and returns the status and the document.
-    pub(super) async fn call(
+    pub(in crate::standin) async fn call(
         &mut self,
         method: &str,
         path: &str,
@@ -113,12 +116,12 @@ impl<'a> Client<'a> {
 }
 
 /// The whole body of an answer.
-pub(super) async fn collect(response: Response<Incoming>) -> Bytes {
+pub(in crate::standin) async fn collect(response: Response<Incoming>) -> Bytes {
     response.into_body().collect().await.unwrap().to_bytes()
 }
 
 /// The next chunk of an answer, or its end.
-pub(super) async fn chunk(response: &mut Response<Incoming>) -> Option<Bytes> {
+pub(in crate::standin) async fn chunk(response: &mut Response<Incoming>) -> Option<Bytes> {
     Some(
         response
             .body_mut()

@@ -1,0 +1,223 @@
+//! The controller and the agent of a world, here or in a process of their own.
+
+use std::{
+    fs,
+    net::SocketAddr,
+    path::{Path, PathBuf},
+    process::Stdio,
+    time::Duration,
+};
+
+use anyhow::{Context as _, Result, ensure};
+use controlplane_async_std::AsyncStd;
+use controlplane_driver::{Backoff, KubernetesConfig, Roots, TlsOptions, TokenSource};
+use controlplane_tokio::Tokio;
+use pipeops_controller::{
+    Running, Server, ServerConfig,
+    self_signed::{CLUSTER, SelfSigned},
+};
+use tokio::{
+    io::{AsyncBufReadExt as _, BufReader},
+    process::{Child, Command},
+};
+
+use super::{AnyAgent, Folder, RuntimeName, Settings, kubeconfig};
+use crate::standin::StandIn;
+
+/// How the agent reaches the Kubernetes API.
+#[derive(Clone, Debug)]
+pub struct Api {
+    /// Its URL.
+    pub url: String,
+    ca: PathBuf,
+    token: PathBuf,
+}
+
+impl Api {
+    /// The API at `url`, whose files [`Self::write`] left in `folder`.
+    #[must_use]
+    pub fn at(folder: &Path, url: String) -> Self {
+        Self {
+            url,
+            ca: folder.join("api-ca.pem"),
+            token: folder.join("service-account.token"),
+        }
+    }
+
+    /// Leaves in `folder` what the agent has to know of the stand-in.
+    ///
+    /// # Errors
+    ///
+    /// The folder cannot be written.
+    pub fn write(folder: &Path, standin: &StandIn) -> Result<Self> {
+        let api = Self::at(folder, standin.url());
+        write_private(&api.ca, standin.ca_pem())?;
+        write_private(&api.token, standin.token())?;
+        Ok(api)
+    }
+}
+
+/// Starts the controller.
+///
+/// # Errors
+///
+/// The port is taken, or a file is missing.
+pub async fn serve(files: &SelfSigned, at: SocketAddr, settings: &Settings) -> Result<Running> {
+    let mut config = ServerConfig::new(at, files.tls(), files.credentials());
+    if let Some(limits) = settings.server {
+        config.limits = limits;
+    }
+    if let Some(limits) = settings.agent_limits {
+        config.agent_limits = limits;
+    }
+    Ok(Server::start(config).await?)
+}
+
+/// Starts the agent.
+///
+/// # Errors
+///
+/// A file is missing.
+pub async fn start_agent(
+    files: &SelfSigned,
+    api: &Api,
+    controller: SocketAddr,
+    settings: &Settings,
+) -> Result<AnyAgent> {
+    let mut kubernetes = KubernetesConfig::new(&api.url);
+    kubernetes.tls.ca_pem = fs::read(&api.ca)?;
+    kubernetes.tls.roots = Roots::Only;
+    kubernetes.token = Some(TokenSource::File(api.token.clone()));
+    let url = format!("https://{controller}");
+    let token = TokenSource::File(files.agent_token());
+    let mut config = pipeops_agent::Config::new(url, token, CLUSTER, "agent-demo", kubernetes);
+    config.tls = TlsOptions {
+        ca_file: Some(files.ca()),
+        ..TlsOptions::default()
+    };
+    config.identity = settings.identity;
+    if settings.hasty {
+        config.backoff = Backoff {
+            base: Duration::from_millis(10),
+            max: Duration::from_millis(50),
+            ..Backoff::default()
+        };
+    }
+    Ok(match settings.runtime {
+        RuntimeName::Tokio => AnyAgent::Tokio(pipeops_agent::start(Tokio, config).await?),
+        RuntimeName::AsyncStd => AnyAgent::AsyncStd(pipeops_agent::start(AsyncStd, config).await?),
+    })
+}
+
+/// Writes a file that only its owner can read.
+pub(super) fn write_private(path: &Path, text: &str) -> Result<()> {
+    use std::io::Write as _;
+    let mut options = fs::OpenOptions::new();
+    options.write(true).create(true).truncate(true);
+    #[cfg(unix)]
+    std::os::unix::fs::OpenOptionsExt::mode(&mut options, 0o600);
+    let mut file = options
+        .open(path)
+        .with_context(|| format!("cannot write {}", path.display()))?;
+    file.write_all(text.as_bytes())
+        .with_context(|| format!("cannot write {}", path.display()))
+}
+
+/// A world whose controller and agent are processes, so that they can be killed, and whose link
+/// between them can be laid through something else.
+#[derive(Debug)]
+pub struct Parts {
+    /// The Kubernetes API, in this process.
+    pub standin: StandIn,
+    /// Where the controller listens.
+    pub address: SocketAddr,
+    controller: Child,
+    agent: Option<Child>,
+    runtime: RuntimeName,
+    program: PathBuf,
+    folder: Folder,
+}
+
+impl Parts {
+    /// Starts the stand-in and the controller; `program` is the one that runs single parts.
+    ///
+    /// # Errors
+    ///
+    /// A port, a file or the program cannot be had.
+    pub async fn start(program: &Path, runtime: RuntimeName, standin: StandIn) -> Result<Self> {
+        let folder = Folder::new(None)?;
+        let files = SelfSigned::create(&folder.path, &[])?;
+        Api::write(&folder.path, &standin)?;
+        let mut command = Command::new(program);
+        command.arg("controller").arg(&folder.path);
+        let (controller, ready) = start(command).await?;
+        let address: SocketAddr = ready.parse().context("the controller says no address")?;
+        let token = TokenSource::File(files.user_token()).read()?;
+        let text = kubeconfig(&files, address, CLUSTER, token)?;
+        write_private(&folder.path.join("kubeconfig"), &text)?;
+        Ok(Self {
+            standin,
+            address,
+            controller,
+            agent: None,
+            runtime,
+            program: program.into(),
+            folder,
+        })
+    }
+
+    /// Starts the agent, which dials `controller`, and waits until it is registered.
+    ///
+    /// # Errors
+    ///
+    /// It does not start.
+    pub async fn start_agent(&mut self, controller: SocketAddr) -> Result<()> {
+        let mut command = Command::new(&self.program);
+        command
+            .arg("agent")
+            .arg(&self.folder.path)
+            .args([&controller.to_string(), &self.standin.url()])
+            .args(["--runtime", self.runtime.as_str()]);
+        let (agent, ready) = start(command).await?;
+        ensure!(ready == "registered", "the agent says {ready:?}");
+        self.agent = Some(agent);
+        Ok(())
+    }
+
+    /// The folder with all files.
+    #[must_use]
+    pub fn folder(&self) -> &Path {
+        &self.folder.path
+    }
+
+    /// Kills the agent, as the kernel does when memory runs out.
+    ///
+    /// # Errors
+    ///
+    /// It is gone already.
+    pub async fn kill_agent(&mut self) -> Result<()> {
+        let agent = self.agent.as_mut().context("there is no agent")?;
+        Ok(agent.kill().await?)
+    }
+
+    /// Kills the controller likewise.
+    ///
+    /// # Errors
+    ///
+    /// It is gone already.
+    pub async fn kill_controller(&mut self) -> Result<()> {
+        Ok(self.controller.kill().await?)
+    }
+}
+
+/// Starts a part and returns the line that says it is ready.
+async fn start(mut command: Command) -> Result<(Child, String)> {
+    command
+        .stdin(Stdio::null())
+        .stdout(Stdio::piped())
+        .kill_on_drop(true);
+    let mut child = command.spawn().context("cannot start a part")?;
+    let stdout = child.stdout.take().context("stdout")?;
+    let line = BufReader::new(stdout).lines().next_line().await?;
+    Ok((child, line.context("a part ended before it was ready")?))
+}
