@@ -63,6 +63,8 @@ pub struct Settings {
     pub identity: controlplane_driver::IdentityPolicy,
     /// Bounds on what one agent can make the controller hold.
     pub agent_limits: Option<Limits>,
+    /// Pods of the stand-in beside its usual ones.
+    pub pods: Vec<String>,
 }
 
 /// A running agent on either runtime.
@@ -176,7 +178,9 @@ impl World {
             "certificates and tokens in {}",
             folder.path.display()
         ));
-        let standin = StandIn::start(Options::default()).await?;
+        let mut options = Options::default();
+        options.pods.extend(settings.pods.iter().cloned());
+        let standin = StandIn::start(options).await?;
         progress(&format!("stand-in Kubernetes API on {}", standin.url()));
         let local = SocketAddr::from(([127, 0, 0, 1], 0));
         let controller = serve(&files, local, &settings).await?;
@@ -229,6 +233,15 @@ impl World {
     /// Its file is gone.
     pub fn user_token(&self) -> Result<Token> {
         Ok(TokenSource::File(self.files.user_token()).read()?)
+    }
+
+    /// Certificate of the authority that signed the controller's, in PEM.
+    ///
+    /// # Errors
+    ///
+    /// Its file is gone.
+    pub fn ca_pem(&self) -> Result<String> {
+        Ok(fs::read_to_string(self.files.ca())?)
     }
 
     /// Text of a kubeconfig with another token.

@@ -9,6 +9,7 @@ mod facts;
 pub(crate) mod play;
 pub(crate) mod table;
 pub(crate) mod transcript;
+mod tunnel;
 pub(crate) mod wire;
 
 use std::collections::BTreeSet;

@@ -17,6 +17,9 @@ const ASIDE: [&str; 4] = [
     "x-kubernetes-pf-prioritylevel-uid",
 ];
 
+/// The headers that belong to one connection of several.
+const HOP: [&str; 3] = ["connection", "content-length", "transfer-encoding"];
+
 /// The payload of the pings that the replayer itself sends.
 pub(crate) const BARRIER: &[u8] = b"replay";
 
@@ -98,12 +101,19 @@ pub(crate) fn facts<'a>(
             What::Frame(frame) => add_frame(&mut facts, frame),
             // One end is as good as two.
             What::End if facts.last() == Some(&Fact::End) => {}
+            What::End if recording.relayed && !is_switched(&facts) => {}
             What::End => facts.push(Fact::End),
             What::Open | What::Spdy | What::Silence | What::Killed(_) | What::Aside => {}
         }
     }
+    if origin == Origin::Seen && facts.last().is_some_and(lacks_its_body) {
+        facts.pop();
+    }
     for fact in &mut facts {
         match fact {
+            Fact::Head(_, headers) if recording.relayed => {
+                headers.retain(|(name, _)| !HOP.contains(&name.as_str()));
+            }
             Fact::Output(_, outputs) => outputs.iter_mut().for_each(|text| {
                 *text = recording.substitute(origin, text);
             }),
@@ -115,6 +125,22 @@ pub(crate) fn facts<'a>(
         |fact| !matches!(fact, Fact::Output(_, [out, err]) if out.is_empty() && err.is_empty()),
     );
     facts
+}
+
+/// Whether it is a WebSocket by now.
+fn is_switched(facts: &[Fact]) -> bool {
+    facts
+        .iter()
+        .any(|fact| matches!(fact, Fact::Head(status, _) if status.contains(" 101 ")))
+}
+
+/// Whether the rest of it is still on its way.
+fn lacks_its_body(fact: &Fact) -> bool {
+    let Fact::Head(_, headers) = fact else {
+        return false;
+    };
+    let length = headers.iter().find(|(name, _)| name == "content-length");
+    length.is_some_and(|(_, value)| value.parse().is_ok_and(|length: usize| length > 0))
 }
 
 fn head(lines: &[String]) -> Fact {

@@ -150,10 +150,10 @@ impl Play<'_> {
             ..
         } = self.stage.target;
         let mut text = String::new();
-        for line in lines {
+        for (index, line) in lines.iter().enumerate() {
             let line = match line.split_once(' ') {
                 Some(("Host:", _)) => format!("Host: {address}"),
-                Some((method, path)) if path.starts_with('/') => format!("{method} {prefix}{path}"),
+                Some((method, path)) if index == 0 => format!("{method} {prefix}{path}"),
                 _ => line.clone(),
             };
             text += &line;

@@ -19,6 +19,9 @@ pub(crate) struct Recording {
     pub(crate) recorded: &'static [(&'static str, &'static str)],
     /// What is put for what in the texts that are seen now.
     pub(crate) seen: &'static [(&'static str, &'static str)],
+    /// Another server is in between: what belongs to one connection is set aside, such as how the
+    /// end of an answer is told and whether another request may follow.
+    pub(crate) relayed: bool,
     pub(crate) verdict: Verdict,
 }
 
@@ -103,6 +106,7 @@ const fn plain(name: &'static str) -> Recording {
         request: &[],
         recorded: &[],
         seen: &[],
+        relayed: false,
         verdict: Verdict::Reproduced,
     }
 }
