@@ -14,6 +14,7 @@ use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use crate::{
     bench::{in_both_worlds, in_both_worlds_within, pattern},
     kube_crate::client,
+    kubectl::Kubectl,
 };
 
 in_both_worlds! {
@@ -264,14 +265,31 @@ async fn fifty_at_once(world: World) -> Result<()> {
     Ok(())
 }
 
+/// With kubectl beside it, because nobody has to wait twice.
 async fn an_idle_one_lives_for_ninety_seconds(world: World) -> Result<()> {
+    let script = "echo before; sleep 90; echo after; exit 6";
     let pods = pods(&world).await?;
-    let script = sh("echo before; sleep 90; echo after; exit 6");
-    let process = pods.exec("web-0", script, &AttachParams::default()).await?;
-    let (out, _, status) = outcome(process).await?;
-    ensure!(
-        out == b"before\nafter\n" && code(&status) == Some(6),
-        "{status:?}"
-    );
+    let of_kube = async {
+        let params = AttachParams::default();
+        let process = pods.exec("web-0", sh(script), &params).await?;
+        let (out, _, status) = outcome(process).await?;
+        ensure!(
+            out == b"before\nafter\n" && code(&status) == Some(6),
+            "{status:?}"
+        );
+        Ok(())
+    };
+    let of_kubectl = async {
+        let Some(kubectl) = Kubectl::find(&world) else {
+            return Ok(());
+        };
+        let (code, out, err) = kubectl.sh(script).await?;
+        ensure!(
+            (code, &*out) == (Some(6), "before\nafter\n"),
+            "{code:?} {out} {err}"
+        );
+        Ok(())
+    };
+    tokio::try_join!(of_kube, of_kubectl)?;
     Ok(())
 }

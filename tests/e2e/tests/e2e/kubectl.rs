@@ -19,7 +19,7 @@ mod exec;
 mod requests;
 
 /// kubectl with a home and a kubeconfig of its own.
-struct Kubectl {
+pub(crate) struct Kubectl {
     program: PathBuf,
     kubeconfig: PathBuf,
     home: PathBuf,
@@ -27,7 +27,7 @@ struct Kubectl {
 
 impl Kubectl {
     /// `None`, and a line that names the test, where there is no kubectl and it is not required.
-    fn find(world: &World) -> Option<Self> {
+    pub(crate) fn find(world: &World) -> Option<Self> {
         Self::at(world.folder())
     }
 
