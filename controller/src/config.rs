@@ -19,7 +19,8 @@ pub struct ServerConfig {
     pub limits: ServerLimits,
     /// Periods and patience toward agents.
     pub periods: Periods,
-    /// Bounds on what one agent can make the controller hold.
+    /// Bounds on what one agent can make the controller hold. `message` holds for the messages of
+    /// clients, too: a longer one ends their stream with 1009.
     pub agent_limits: Limits,
 }
 
@@ -57,6 +58,16 @@ pub struct ServerLimits {
     pub idle: Duration,
     /// For a client to take something of what is written to it; 10 min.
     pub write: Duration,
+    /// Between two pings to the client of a WebSocket stream; 20 s, below what proxies on the way
+    /// make of an idle connection.
+    pub stream_ping: Duration,
+    /// Silence after which the client of a WebSocket stream counts as gone, as long as the
+    /// cluster takes what it sends and nothing was sent to it meanwhile; 45 s, at least twice
+    /// `stream_ping`. kubectl sends a ping every 5 s.
+    pub stream_silence: Duration,
+    /// The same where something was sent to it meanwhile, and for it to take something of what is
+    /// written: a client whose reader pauses, as a pager does, answers no ping; 10 min.
+    pub stream_write: Duration,
 }
 
 impl Default for ServerLimits {
@@ -70,6 +81,9 @@ impl Default for ServerLimits {
             head_read: Duration::from_secs(10),
             idle: Duration::from_secs(90),
             write: Duration::from_secs(600),
+            stream_ping: Duration::from_secs(20),
+            stream_silence: Duration::from_secs(45),
+            stream_write: Duration::from_secs(600),
         }
     }
 }

@@ -1,7 +1,15 @@
-//! One client's connection: TLS, HTTP/1.1, and what each of its requests is answered by.
+//! One client's connection: TLS, HTTP/1.1, what each of its requests is answered by, and what
+//! becomes of it after an answer that switches protocols.
 
-use std::{convert::Infallible, net::SocketAddr, pin::pin, sync::Arc, time::Duration};
+use std::{
+    convert::Infallible,
+    net::SocketAddr,
+    pin::pin,
+    sync::{Arc, Mutex},
+    time::Duration,
+};
 
+use futures_util::future::BoxFuture;
 use http::{HeaderValue, Request, Response, StatusCode, header};
 use http_body_util::BodyExt as _;
 use hyper::{
@@ -24,6 +32,7 @@ use crate::{
     line::Line,
     proxy,
     pulse::{Overdue, Patience, Pulse},
+    reload::lock,
     route::Route,
     server::App,
     status::{Refusal, plain},
@@ -35,24 +44,46 @@ const FAREWELL: Duration = Duration::from_secs(5);
 /// the answer instead of a reset connection.
 const UNWANTED: u64 = 256 << 10;
 
-/// Who is at the other end.
-#[derive(Clone, Debug)]
+/// Who is at the other end, and how things stand with the connection. Clones are of the same one.
+#[derive(Clone)]
 pub(crate) struct Client {
     pub(crate) peer: SocketAddr,
     pub(crate) visit: Arc<Visit>,
+    pub(crate) pulse: Pulse,
+    /// Whether the server stops.
+    stopping: watch::Receiver<bool>,
+    /// What the connection is for once it has switched protocols.
+    sequel: Arc<Mutex<Option<BoxFuture<'static, ()>>>>,
+}
+
+impl Client {
+    pub(crate) fn new(peer: SocketAddr, visit: Visit, stopping: watch::Receiver<bool>) -> Self {
+        Self {
+            peer,
+            visit: Arc::new(visit),
+            pulse: Pulse::new(),
+            stopping,
+            sequel: Arc::default(),
+        }
+    }
+
+    /// Whether the server stops, so that nothing new is to begin.
+    pub(crate) fn is_stopping(&self) -> bool {
+        *self.stopping.borrow()
+    }
+
+    /// Has `sequel` run once the answer that switches protocols has left, as a part of the
+    /// connection: the server waits for its end. Dropped unasked, the answer has not left.
+    pub(crate) fn goes_on(&self, sequel: impl Future<Output = ()> + Send + 'static) {
+        *lock(&self.sequel) = Some(Box::pin(sequel));
+    }
 }
 
 /// Serves one connection until it ends.
-pub(crate) async fn serve(
-    app: Arc<App>,
-    tcp: TcpStream,
-    client: Client,
-    stopping: watch::Receiver<bool>,
-) {
+pub(crate) async fn serve(app: Arc<App>, tcp: TcpStream, client: Client) {
     let _ = tcp.set_nodelay(true);
     let peer = client.peer;
-    let pulse = Pulse::new();
-    let line = Line::new(tcp, pulse.clone(), client.visit.clone());
+    let line = Line::new(tcp, client.pulse.clone(), client.visit.clone());
     let acceptor = TlsAcceptor::from(app.tls.current());
     let patience = app.config.limits.tls_handshake;
     let stream = match timeout(patience, acceptor.accept(line)).await {
@@ -60,17 +91,19 @@ pub(crate) async fn serve(
         Ok(Err(error)) => return tracing::debug!(%peer, %error, "no TLS handshake"),
         Err(_) => return tracing::debug!(%peer, "the TLS handshake took too long"),
     };
-    if let Err(error) = drive(app, stream, client, pulse, stopping).await {
-        tracing::debug!(%peer, %error, "connection ended");
+    if let Err(error) = drive(app, stream, &client).await {
+        return tracing::debug!(%peer, %error, "connection ended");
+    }
+    let sequel = lock(&client.sequel).take();
+    if let Some(sequel) = sequel {
+        sequel.await;
     }
 }
 
 async fn drive(
     app: Arc<App>,
     stream: TlsStream<Line>,
-    client: Client,
-    pulse: Pulse,
-    mut stopping: watch::Receiver<bool>,
+    client: &Client,
 ) -> Result<(), hyper::Error> {
     let limits = app.config.limits;
     let patience = Patience {
@@ -79,7 +112,7 @@ async fn drive(
         write: limits.write,
     };
     let service = service_fn(|request| {
-        let busy = pulse.busy();
+        let busy = client.pulse.busy();
         let (app, client) = (app.clone(), client.clone());
         async move {
             let response = respond(&app, &client, request).await;
@@ -94,9 +127,11 @@ async fn drive(
         .serve_connection(TokioIo::new(stream), service)
         .with_upgrades();
     let mut connection = pin!(connection);
+    client.pulse.begins();
+    let mut stopping = client.stopping.clone();
     tokio::select! {
         ended = connection.as_mut() => return ended,
-        overdue = pulse.overdue(patience) => {
+        overdue = client.pulse.overdue(patience) => {
             if overdue != Overdue::Idle {
                 tracing::debug!(peer = %client.peer, ?overdue, "connection dropped");
                 return Ok(());

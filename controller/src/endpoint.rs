@@ -1,23 +1,20 @@
 //! Where agents connect: checks the token and the WebSocket handshake (P-001 to P-004), then
 //! hands the connection to the agent's hub.
 
-use base64::{Engine as _, engine::general_purpose::STANDARD};
 use controlplane_driver::{Hub, Meter, websocket_config};
 use http::{HeaderMap, HeaderValue, Method, Request, Response, StatusCode, Version, header};
 use hyper::{body::Incoming, upgrade::Upgraded};
 use hyper_util::rt::TokioIo;
 use tokio::time::Instant;
-use tokio_tungstenite::{
-    WebSocketStream,
-    tungstenite::{handshake::derive_accept_key, protocol::Role},
-};
+use tokio_tungstenite::{WebSocketStream, tungstenite::protocol::Role};
 use tokio_util::compat::{FuturesAsyncReadCompatExt as _, TokioAsyncReadCompatExt as _};
 
 use crate::{
     body::ResponseBody,
     connection::Client,
     credentials::{AgentCredential, USER_PREFIX},
-    route::{bearer, lists},
+    handshake,
+    route::bearer,
     server::App,
     status::Refusal,
 };
@@ -43,7 +40,7 @@ pub(crate) async fn respond(
         let message = "too many agents are connecting at this moment";
         return Err(Refusal::unavailable(message).retry_after(spread()));
     }
-    let accept = handshake(request.version(), request.headers())?;
+    let accept = shake(request.version(), request.headers())?;
     let hub = app.agents.enlist(agent).map_err(|error| {
         tracing::error!(%error, agent = agent.name, "cannot take in an agent");
         Refusal::new(StatusCode::INTERNAL_SERVER_ERROR, error.to_string())
@@ -62,7 +59,7 @@ pub(crate) async fn respond(
             Err(error) => tracing::debug!(%error, "the agent left in the middle of the handshake"),
         }
     });
-    Ok(switching(&accept))
+    Ok(handshake::switching(accept))
 }
 
 async fn accept_socket(hub: &Hub, upgraded: Upgraded, limits: &controlplane_driver::Limits) {
@@ -71,18 +68,6 @@ async fn accept_socket(hub: &Hub, upgraded: Upgraded, limits: &controlplane_driv
     let config = websocket_config(limits);
     let socket = WebSocketStream::from_raw_socket(io, Role::Server, Some(config)).await;
     hub.accept(socket, meter);
-}
-
-fn switching(accept: &str) -> Response<ResponseBody> {
-    let mut response = Response::new(ResponseBody::empty());
-    *response.status_mut() = StatusCode::SWITCHING_PROTOCOLS;
-    let headers = response.headers_mut();
-    headers.insert(header::UPGRADE, HeaderValue::from_static("websocket"));
-    headers.insert(header::CONNECTION, HeaderValue::from_static("Upgrade"));
-    if let Ok(accept) = HeaderValue::from_str(accept) {
-        headers.insert(header::SEC_WEBSOCKET_ACCEPT, accept);
-    }
-    response
 }
 
 fn authenticate<'a>(
@@ -107,24 +92,16 @@ fn authenticate<'a>(
 
 /// Checks a WebSocket handshake and returns what `Sec-WebSocket-Accept` says. Extensions and
 /// subprotocols are not negotiated, origin and user agent do not matter.
-fn handshake(version: Version, headers: &HeaderMap) -> Result<String, Refusal> {
-    let upgrade = lists(headers, header::CONNECTION, "upgrade")
-        && lists(headers, header::UPGRADE, "websocket");
-    if version != Version::HTTP_11 || !upgrade {
+fn shake(version: Version, headers: &HeaderMap) -> Result<HeaderValue, Refusal> {
+    if !handshake::is_asked(version, headers) {
         let message = "agents connect here by a WebSocket: the request asks for no upgrade";
         return Err(upgrade_required(message));
     }
-    let sent = |name| headers.get(name).map(HeaderValue::as_bytes);
-    if sent(header::SEC_WEBSOCKET_VERSION) != Some(b"13") {
+    if !handshake::is_current(headers) {
         return Err(upgrade_required("only version 13 of WebSocket is spoken"));
     }
-    let key = sent(header::SEC_WEBSOCKET_KEY).unwrap_or_default();
-    if !STANDARD.decode(key).is_ok_and(|nonce| nonce.len() == 16) {
-        return Err(Refusal::bad_request(
-            "Sec-WebSocket-Key is missing or wrong",
-        ));
-    }
-    Ok(derive_accept_key(key))
+    handshake::accept(headers)
+        .ok_or_else(|| Refusal::bad_request("Sec-WebSocket-Key is missing or wrong"))
 }
 
 fn upgrade_required(message: &str) -> Refusal {
@@ -133,7 +110,7 @@ fn upgrade_required(message: &str) -> Refusal {
         .with(header::CONNECTION, HeaderValue::from_static("Upgrade"))
         .with(
             header::SEC_WEBSOCKET_VERSION,
-            HeaderValue::from_static("13"),
+            HeaderValue::from_static(handshake::VERSION),
         )
 }
 
@@ -168,7 +145,7 @@ mod tests {
 
     #[test]
     fn p003_no_more_is_required_than_a_websocket_client_sends() {
-        let accept = handshake(Version::HTTP_11, &headers(&[])).unwrap();
+        let accept = shake(Version::HTTP_11, &headers(&[])).unwrap();
         assert_eq!(accept, "s3pPLMBiTxaQ9kYGzzhZRbK+xOo=");
         let shouted = [
             ("upgrade", Some("WebSocket")),
@@ -177,18 +154,7 @@ mod tests {
             ("sec-websocket-protocol", Some("chat")),
             ("origin", Some("https://elsewhere.example.com")),
         ];
-        assert!(handshake(Version::HTTP_11, &headers(&shouted)).is_ok());
-    }
-
-    #[test]
-    fn p004_no_extension_and_no_subprotocol_is_selected() {
-        let response = switching("x");
-        let names: Vec<_> = response
-            .headers()
-            .keys()
-            .map(|name| name.as_str())
-            .collect();
-        assert_eq!(names, ["upgrade", "connection", "sec-websocket-accept"]);
+        assert!(shake(Version::HTTP_11, &headers(&shouted)).is_ok());
     }
 
     #[test]
@@ -204,10 +170,10 @@ mod tests {
             (("sec-websocket-key", Some("short")), 400),
             (("sec-websocket-key", Some("dGhlIHNhbXBsZQ==")), 400),
         ] {
-            let refusal = handshake(Version::HTTP_11, &headers(&[change])).unwrap_err();
+            let refusal = shake(Version::HTTP_11, &headers(&[change])).unwrap_err();
             assert_eq!(refusal.code.as_u16(), code, "{change:?}");
         }
-        let refusal = handshake(Version::HTTP_10, &headers(&[])).unwrap_err();
+        let refusal = shake(Version::HTTP_10, &headers(&[])).unwrap_err();
         assert_eq!(refusal.code, StatusCode::UPGRADE_REQUIRED);
     }
 

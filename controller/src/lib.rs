@@ -5,6 +5,9 @@
 //! kubectl ──HTTPS──▶ /clusters/CLUSTER/…   controller   /api/v1/clusters/agent/ws ◀──WSS── agent
 //! ```
 //!
+//! What is below `/clusters/CLUSTER/` reaches that cluster's Kubernetes API: requests of any kind,
+//! and WebSocket streams, which is how kubectl's `exec`, `attach`, `cp` and `port-forward` go.
+//!
 //! [`Server::start`] is the whole of it; the program `pipeops-controller` is a command line
 //! around this. Every decision about the tunnel's protocol is made in `controlplane-core`, by
 //! way of [`controlplane_driver::Hub`]; here are tokens, limits, HTTP and the audit log.
@@ -36,6 +39,7 @@ mod config;
 mod connection;
 pub mod credentials;
 mod endpoint;
+mod handshake;
 pub mod kubeconfig;
 mod line;
 mod proxy;

@@ -1,5 +1,5 @@
-//! The TCP connection below TLS: reports what moves on it, and holds its place among the
-//! connections for as long as it is open, whoever owns it.
+//! The connection below TLS: reports what moves on it, and holds its place among the connections
+//! for as long as it is open, whoever owns it.
 
 use std::{
     io,
@@ -16,14 +16,14 @@ use tokio::{
 use crate::{admission::Visit, pulse::Pulse};
 
 #[derive(Debug)]
-pub(crate) struct Line {
-    tcp: TcpStream,
+pub(crate) struct Line<T = TcpStream> {
+    tcp: T,
     pulse: Pulse,
     _place: Arc<Visit>,
 }
 
-impl Line {
-    pub(crate) fn new(tcp: TcpStream, pulse: Pulse, place: Arc<Visit>) -> Self {
+impl<T> Line<T> {
+    pub(crate) fn new(tcp: T, pulse: Pulse, place: Arc<Visit>) -> Self {
         Self {
             tcp,
             pulse,
@@ -31,13 +31,13 @@ impl Line {
         }
     }
 
-    fn report<T>(&self, written: Poll<io::Result<T>>) -> Poll<io::Result<T>> {
+    fn report<R>(&self, written: Poll<io::Result<R>>) -> Poll<io::Result<R>> {
         self.pulse.wrote(written.is_ready());
         written
     }
 }
 
-impl AsyncRead for Line {
+impl<T: AsyncRead + Unpin> AsyncRead for Line<T> {
     fn poll_read(
         mut self: Pin<&mut Self>,
         cx: &mut Context<'_>,
@@ -52,7 +52,7 @@ impl AsyncRead for Line {
     }
 }
 
-impl AsyncWrite for Line {
+impl<T: AsyncWrite + Unpin> AsyncWrite for Line<T> {
     fn poll_write(
         mut self: Pin<&mut Self>,
         cx: &mut Context<'_>,

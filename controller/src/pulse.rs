@@ -1,5 +1,5 @@
 //! How long a client's connection may do nothing: while it sends a request head, between two
-//! requests, and when it does not take what is written to it.
+//! requests, and when it does not take what is written to it; and when its last sign of life was.
 
 use std::{
     sync::{Arc, Mutex},
@@ -29,6 +29,8 @@ struct State {
     since: Instant,
     /// Since when a write waits.
     stalled: Option<Instant>,
+    /// When the client was last known to be there.
+    heard: Instant,
 }
 
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
@@ -65,9 +67,15 @@ impl Pulse {
                 phase: Phase::Head,
                 since: Instant::now(),
                 stalled: None,
+                heard: Instant::now(),
             }),
             changed: Notify::new(),
         }))
+    }
+
+    /// The first request is awaited from now on.
+    pub(crate) fn begins(&self) {
+        self.enter(Phase::Head);
     }
 
     /// A request has come and is answered for as long as the mark lives.
@@ -78,17 +86,33 @@ impl Pulse {
 
     /// Bytes have come.
     pub(crate) fn received(&self) {
-        let idle = lock(&self.0.state).phase == Phase::Idle;
+        let mut state = lock(&self.0.state);
+        state.heard = Instant::now();
+        let idle = state.phase == Phase::Idle;
+        drop(state);
         if idle {
             self.enter(Phase::Head);
         }
+    }
+
+    /// When the client last showed that it is there.
+    pub(crate) fn heard(&self) -> Instant {
+        lock(&self.0.state).heard
+    }
+
+    /// Whether a write waits.
+    pub(crate) fn is_stalled(&self) -> bool {
+        lock(&self.0.state).stalled.is_some()
     }
 
     /// A write made progress, or has to wait.
     pub(crate) fn wrote(&self, progress: bool) {
         let mut state = lock(&self.0.state);
         if progress {
-            state.stalled = None;
+            // It had to wait until the client took something.
+            if state.stalled.take().is_some() {
+                state.heard = Instant::now();
+            }
         } else if state.stalled.is_none() {
             state.stalled = Some(Instant::now());
             self.0.changed.notify_one();
@@ -171,6 +195,25 @@ mod tests {
         assert_eq!(after(&pulse).await, (Overdue::Idle, 90));
         pulse.received();
         assert_eq!(after(&pulse).await, (Overdue::Head, 10));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_client_shows_that_it_is_there_by_what_it_sends_and_takes() {
+        let pulse = Pulse::new();
+        let start = Instant::now();
+        let after = |pulse: &Pulse| (pulse.heard() - start).as_secs();
+        let second = || tokio::time::advance(Duration::from_secs(1));
+        second().await;
+        pulse.wrote(true);
+        assert_eq!(after(&pulse), 0, "what the system takes shows nothing");
+        pulse.received();
+        assert_eq!(after(&pulse), 1);
+        second().await;
+        pulse.wrote(false);
+        assert_eq!(after(&pulse), 1);
+        second().await;
+        pulse.wrote(true);
+        assert_eq!(after(&pulse), 3);
     }
 
     #[tokio::test(start_paused = true)]

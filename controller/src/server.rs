@@ -12,7 +12,7 @@ use tokio::{
 };
 
 use crate::{
-    admission::{Admission, Full},
+    admission::{Admission, Full, Visit},
     agents::Agents,
     config::ServerConfig,
     connection::{self, Client},
@@ -25,7 +25,7 @@ use crate::{
 const REVIEW: Duration = Duration::from_secs(2);
 /// After an error of the system, such as no file descriptors left.
 const BREATH: Duration = Duration::from_millis(200);
-/// For the last bytes to leave after the grace of a shutdown.
+/// For the last bytes to leave after the grace of a shutdown, the ends of streams among them.
 const LINGER: Duration = Duration::from_secs(3);
 
 /// What all connections share.
@@ -68,18 +68,21 @@ impl Server {
 }
 
 impl App {
-    fn new(config: ServerConfig) -> Result<Self, ServerError> {
+    pub(crate) fn new(config: ServerConfig) -> Result<Self, ServerError> {
         let limits = &config.limits;
         let waits = [
             limits.tls_handshake,
             limits.head_read,
             limits.idle,
             limits.write,
+            limits.stream_ping,
+            limits.stream_write,
         ];
         if limits.connections == 0
             || limits.pending_per_address == 0
             || limits.agent_handshakes_per_second == 0
             || limits.head < 8192
+            || limits.stream_silence < limits.stream_ping.saturating_mul(2)
             || waits.contains(&Duration::ZERO)
         {
             return Err(ServerError::Limits);
@@ -141,8 +144,9 @@ impl Running {
         self.app.agents.disconnect();
     }
 
-    /// Stops: no new connections and requests, open requests may end within `grace`, agents are
-    /// told with 1001. Returns when all is over, a few seconds after `grace` at the latest.
+    /// Stops: no new connections and requests, open requests and streams may end within `grace`,
+    /// agents are told with 1001. Clients whose streams are still open then are told why they end.
+    /// Returns when all is over, a few seconds after `grace` at the latest.
     pub async fn shutdown(mut self, grace: Duration) {
         let deadline = Instant::now() + grace + LINGER;
         self.stop.send_replace(Some(deadline));
@@ -176,9 +180,9 @@ async fn accept(app: Arc<App>, listener: TcpListener, mut stop: watch::Receiver<
             Some(_) = connections.join_next() => {}
             accepted = listener.accept() => match accepted {
                 Ok((tcp, peer)) => {
-                    if let Some(client) = admit(&app, peer) {
-                        let serve = connection::serve(app.clone(), tcp, client, stopped.clone());
-                        connections.spawn(serve);
+                    if let Some(visit) = admit(&app, peer) {
+                        let client = Client::new(peer, visit, stopped.clone());
+                        connections.spawn(connection::serve(app.clone(), tcp, client));
                     }
                 }
                 Err(error) => {
@@ -206,12 +210,9 @@ async fn told(stop: &mut watch::Receiver<Option<Instant>>) -> Instant {
         .unwrap_or_else(Instant::now)
 }
 
-fn admit(app: &App, peer: SocketAddr) -> Option<Client> {
+fn admit(app: &App, peer: SocketAddr) -> Option<Visit> {
     match app.admission.enter(peer.ip()) {
-        Ok(visit) => Some(Client {
-            peer,
-            visit: Arc::new(visit),
-        }),
+        Ok(visit) => Some(visit),
         Err(Full::Address) => {
             tracing::debug!(%peer, "connection dropped: too many of its address");
             None
@@ -236,8 +237,11 @@ pub enum ServerError {
     /// The credentials cannot be used.
     #[error(transparent)]
     Credentials(#[from] CredentialsError),
-    /// A limit is zero, or that of request heads below 8192.
-    #[error("limits: none may be zero, and `head` must be at least 8192 bytes")]
+    /// A limit is zero, that of request heads below 8192, or that of silence below two pings.
+    #[error(
+        "limits: none may be zero, `head` must be at least 8192 bytes, and `stream_silence` at \
+         least twice `stream_ping`"
+    )]
     Limits,
     /// The address cannot be listened on.
     #[error("cannot listen on {listen}: {source}; is the port taken, or not permitted?")]

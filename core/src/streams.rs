@@ -209,7 +209,8 @@ impl<T> Streams<T> {
         Ok(())
     }
 
-    /// Queues an item behind all that the stream has queued.
+    /// Queues an item behind all that the stream has queued. A grant alone goes before it: two ends
+    /// whose data waits for grants would wait for ever if these waited behind the data.
     pub(crate) fn push(&mut self, id: StreamId, item: Item) {
         let Some(stream) = self.by_id.get_mut(&id) else {
             return;
@@ -217,7 +218,10 @@ impl<T> Streams<T> {
         let charge = item.charge();
         stream.held_out += charge;
         self.held_out += charge;
-        stream.out.push_back(item);
+        match item {
+            Item::Grant(_) => stream.out.push_front(item),
+            item => stream.out.push_back(item),
+        }
         self.queue(id);
     }
 

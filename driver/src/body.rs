@@ -98,10 +98,15 @@ impl Inflow {
     }
 
     async fn settle(&mut self) -> Result<(), Broken> {
-        if self.owed {
-            self.taken.next().await.ok_or(Broken)?;
-            self.owed = false;
+        if !self.owed {
+            return Ok(());
         }
+        if self.taken.next().await.is_none() {
+            // The other side has ended already: it is told of no end, and may have last words.
+            self.over = true;
+            return Err(Broken);
+        }
+        self.owed = false;
         Ok(())
     }
 

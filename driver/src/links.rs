@@ -8,7 +8,7 @@ use std::{
     time::Duration,
 };
 
-use controlplane_core::{CloseCode, ConnId, Down, Frame, Input, Limits, OutFrame};
+use controlplane_core::{CloseCode, ConnId, Down, Frame, Input, Limits, OutFrame, StreamClose};
 use futures_util::{SinkExt, StreamExt, stream::FuturesUnordered};
 use tungstenite::{
     Error as WsError, Message,
@@ -32,10 +32,15 @@ const LEAVING: Duration = Duration::from_secs(10);
 /// at once, so that the core decides late what is sent next.
 #[must_use]
 pub fn websocket_config(limits: &Limits) -> WebSocketConfig {
+    config_for(limits.frame)
+}
+
+/// Messages of up to `longest` bytes, each written at once.
+pub(crate) fn config_for(longest: usize) -> WebSocketConfig {
     WebSocketConfig::default()
         .write_buffer_size(0)
-        .max_message_size(Some(limits.frame))
-        .max_frame_size(Some(limits.frame))
+        .max_message_size(Some(longest))
+        .max_frame_size(Some(longest))
 }
 
 struct Link {
@@ -152,21 +157,12 @@ impl Links {
                 Received::Down(closed(frame))
             }
             Some(Ok(_)) => Received::Alive,
-            Some(Err(WsError::Capacity(CapacityError::MessageTooLong { .. }))) => {
-                let frame = close_frame(CloseCode::TooBig, "message too long");
-                self.finish(conn, Some(frame), runtime);
-                Received::Down(Down::TooBig)
-            }
             Some(Err(error)) => {
-                let down = down(&error);
-                match broken_rule(&error) {
-                    Some(code) => {
-                        let reason = "protocol error".into();
-                        self.finish(conn, Some(CloseFrame { code, reason }), runtime);
-                    }
+                match complaint(&error) {
+                    Some(frame) => self.finish(conn, Some(frame), runtime),
                     None => drop(self.open.remove(&conn)),
                 }
-                Received::Down(down)
+                Received::Down(down(&error))
             }
             None => {
                 self.open.remove(&conn);
@@ -191,27 +187,10 @@ impl Links {
         let Some(link) = self.open.remove(&conn) else {
             return;
         };
-        let mut socket = link.socket;
         let runtime = runtime.clone();
         self.closing.push(Box::pin(async move {
-            let (meter, span) = (link.meter, CLOSING);
-            let sent = async {
-                match frame {
-                    Some(frame) => socket.send(Message::Close(Some(frame))).await,
-                    None => socket.flush().await,
-                }
-            };
-            // What was written before may be long and the way slow.
-            let sent = while_moving(&runtime, &meter, || span, sent);
-            if let Some(Some(Ok(()))) = timeout(&runtime, LEAVING, sent).await {
-                let answer = async {
-                    while let Some(Ok(_)) = socket.next().await {
-                        // A peer that never stops sending must not hold up the loop.
-                        yield_now().await;
-                    }
-                };
-                timeout(&runtime, CLOSING, answer).await;
-            }
+            let last = frame.map(|frame| Message::Close(Some(frame)));
+            farewell(&runtime, link.socket, &link.meter, last).await;
         }));
     }
 
@@ -234,6 +213,39 @@ impl Links {
     }
 }
 
+/// Sends what was written and a last message, if there is one, then waits for the peer to end the
+/// connection, all for a bounded time. Returns how the peer closed it meanwhile.
+pub(crate) async fn farewell<R: Runtime>(
+    runtime: &R,
+    mut socket: impl WebSocket,
+    meter: &Meter,
+    last: Option<Message>,
+) -> Option<StreamClose> {
+    let sent = async {
+        match last {
+            Some(message) => socket.send(message).await,
+            None => socket.flush().await,
+        }
+    };
+    // What was written before may be long and the way slow.
+    let sent = while_moving(runtime, meter, || CLOSING, sent);
+    let Some(Some(Ok(()))) = timeout(runtime, LEAVING, sent).await else {
+        return None;
+    };
+    let mut closed = None;
+    let answer = async {
+        while let Some(Ok(message)) = socket.next().await {
+            if let Message::Close(frame) = message {
+                closed = Some(stream_close(frame));
+            }
+            // A peer that never stops sending must not hold up the loop.
+            yield_now().await;
+        }
+    };
+    timeout(runtime, CLOSING, answer).await;
+    closed
+}
+
 fn close_frame(code: CloseCode, reason: &'static str) -> CloseFrame {
     CloseFrame {
         code: coding::CloseCode::from(code as u16),
@@ -241,13 +253,28 @@ fn close_frame(code: CloseCode, reason: &'static str) -> CloseFrame {
     }
 }
 
-/// The code to close with, where the peer broke the rules of WebSocket.
-fn broken_rule(error: &WsError) -> Option<coding::CloseCode> {
-    match error {
-        WsError::Protocol(ProtocolError::ResetWithoutClosingHandshake) => None,
-        WsError::Protocol(_) | WsError::AttackAttempt => Some(coding::CloseCode::Protocol),
-        WsError::Utf8(_) => Some(coding::CloseCode::Invalid),
-        _ => None,
+/// What a peer that broke the rules of WebSocket is told.
+pub(crate) fn complaint(error: &WsError) -> Option<CloseFrame> {
+    let (code, reason) = match error {
+        WsError::Capacity(CapacityError::MessageTooLong { .. }) => {
+            (coding::CloseCode::Size, "message too long")
+        }
+        WsError::Protocol(ProtocolError::ResetWithoutClosingHandshake) => return None,
+        WsError::Protocol(_) | WsError::AttackAttempt => {
+            (coding::CloseCode::Protocol, "protocol error")
+        }
+        WsError::Utf8(_) => (coding::CloseCode::Invalid, "protocol error"),
+        _ => return None,
+    };
+    let reason = reason.into();
+    Some(CloseFrame { code, reason })
+}
+
+/// The close of a stream whose WebSocket was closed with that.
+pub(crate) fn stream_close(frame: Option<CloseFrame>) -> StreamClose {
+    match frame {
+        None => StreamClose::new(StreamClose::NO_CODE, ""),
+        Some(frame) => StreamClose::new(frame.code.into(), &frame.reason),
     }
 }
 
@@ -265,10 +292,13 @@ fn closed(frame: Option<CloseFrame>) -> Down {
 }
 
 fn down(error: &WsError) -> Down {
-    Down::Lost(match error {
-        WsError::ConnectionClosed | WsError::AlreadyClosed => "connection closed".into(),
-        error => chain(error),
-    })
+    match error {
+        WsError::Capacity(CapacityError::MessageTooLong { .. }) => Down::TooBig,
+        WsError::ConnectionClosed | WsError::AlreadyClosed => {
+            Down::Lost("connection closed".into())
+        }
+        error => Down::Lost(chain(error)),
+    }
 }
 
 /// An error with its causes, each once.

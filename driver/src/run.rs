@@ -241,7 +241,13 @@ impl<S: Side> State<S> {
                 }
             }
             Action::Deliver(id, kind, data) => self.ends.hand(id, Piece::Data(kind, data)),
-            Action::Closed(id, close, failure) => self.ends.hand(id, Piece::Closed(close, failure)),
+            Action::Closed(id, close, failure) => {
+                self.ends.hand(id, Piece::Closed(close, failure));
+                if !S::ENDED_IS_LAST {
+                    // Who waits for room learns that nobody wants more.
+                    self.ends.forget(id);
+                }
+            }
             Action::Writable(id) => self.writable(id),
             Action::Reset(id) => self.ends.reset(id),
             Action::Close(conn, code, reason) => {

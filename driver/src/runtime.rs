@@ -60,6 +60,15 @@ pub trait Runtime: Clone + Default + Send + Sync + 'static {
         config: WebSocketConfig,
     ) -> impl Future<Output = Result<Self::Socket, WsError>> + Send + 'static;
 
+    /// Speaks WebSocket as a client on a connection that was upgraded already, and of which
+    /// `read` was read beyond the upgrade.
+    fn websocket_over(
+        &self,
+        io: Metered<Self::Io>,
+        read: Vec<u8>,
+        config: WebSocketConfig,
+    ) -> impl Future<Output = Self::Socket> + Send + 'static;
+
     /// Runs a task to its end, in the background.
     fn spawn(&self, task: impl Future<Output = ()> + Send + 'static);
 

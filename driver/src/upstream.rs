@@ -1,12 +1,16 @@
 //! The built-in handler: forwards requests to the Kubernetes API over a bounded pool of HTTP/1.1
-//! connections, streaming both ways, with limits for each step and none in all (P-187).
+//! connections, streaming both ways, with limits for each step and none in all (P-187); and
+//! WebSocket streams, each over a connection of its own.
 
 mod body;
+mod carry;
 mod config;
 mod hyper_io;
 mod pool;
 mod progress;
+mod pulse;
 mod relay;
+mod websocket;
 
 use std::sync::Arc;
 
@@ -19,12 +23,13 @@ use crate::{
     dial::Endpoint,
     handler::{BoxFuture, Handler, Request, Responder},
     runtime::{Runtime, timeout},
+    websocket::{WebSocketRequest, WebSocketResponder},
 };
 
 /// Longest answer to `/version` that is read.
 const VERSION: usize = 64 << 10;
 
-/// Forwards requests to a Kubernetes API. Clones share one pool.
+/// Forwards requests and WebSocket streams to a Kubernetes API. Clones share one pool.
 #[derive(Clone)]
 pub struct Kubernetes<R: Runtime>(Arc<Shared<R>>);
 
@@ -122,5 +127,13 @@ impl<R: Runtime> Shared<R> {
 impl<R: Runtime> Handler for Kubernetes<R> {
     fn handle(&self, request: Request, responder: Responder) -> BoxFuture<'static, ()> {
         Box::pin(relay(self.0.clone(), request, responder))
+    }
+
+    fn open(
+        &self,
+        request: WebSocketRequest,
+        responder: WebSocketResponder,
+    ) -> BoxFuture<'static, ()> {
+        Box::pin(websocket::open(self.0.clone(), request, responder))
     }
 }

@@ -56,7 +56,11 @@ use std::{
 use async_std::net::{TcpStream, ToSocketAddrs};
 use async_tungstenite::{
     WebSocketStream, client_async_with_config,
-    tungstenite::{Error as WsError, http::Request as HttpRequest, protocol::WebSocketConfig},
+    tungstenite::{
+        Error as WsError,
+        http::Request as HttpRequest,
+        protocol::{Role, WebSocketConfig},
+    },
 };
 pub use controlplane_driver::*;
 use futures_rustls::{TlsConnector, client::TlsStream};
@@ -146,6 +150,15 @@ impl Runtime for AsyncStd {
             let (socket, _) = client_async_with_config(request, io, Some(config)).await?;
             Ok(socket)
         }
+    }
+
+    fn websocket_over(
+        &self,
+        io: Metered<Self::Io>,
+        read: Vec<u8>,
+        config: WebSocketConfig,
+    ) -> impl Future<Output = Self::Socket> + Send + 'static {
+        WebSocketStream::from_partially_read(io, read, Role::Client, Some(config))
     }
 
     fn spawn(&self, task: impl Future<Output = ()> + Send + 'static) {

@@ -60,7 +60,11 @@ use tokio::net::TcpStream;
 use tokio_rustls::{TlsConnector, client::TlsStream};
 use tokio_tungstenite::{
     WebSocketStream, client_async_with_config,
-    tungstenite::{Error as WsError, http::Request as HttpRequest, protocol::WebSocketConfig},
+    tungstenite::{
+        Error as WsError,
+        http::Request as HttpRequest,
+        protocol::{Role, WebSocketConfig},
+    },
 };
 use tokio_util::compat::{Compat, FuturesAsyncReadCompatExt, TokioAsyncReadCompatExt};
 
@@ -147,6 +151,15 @@ impl Runtime for Tokio {
             let (socket, _) = client_async_with_config(request, io.compat(), Some(config)).await?;
             Ok(socket)
         }
+    }
+
+    fn websocket_over(
+        &self,
+        io: Metered<Self::Io>,
+        read: Vec<u8>,
+        config: WebSocketConfig,
+    ) -> impl Future<Output = Self::Socket> + Send + 'static {
+        WebSocketStream::from_partially_read(io.compat(), read, Role::Client, Some(config))
     }
 
     fn spawn(&self, task: impl Future<Output = ()> + Send + 'static) {

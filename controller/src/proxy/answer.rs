@@ -1,8 +1,10 @@
 //! The agent's answer on its way to the client, at the pace of both. What the agent did not
 //! complete does not look complete to the client.
 
-use bytes::Bytes;
-use controlplane_driver::{Answer, ResponseHead};
+use std::collections::VecDeque;
+
+use bytes::{Bytes, BytesMut};
+use controlplane_driver::{Answer, Failure, ResponseHead};
 use futures_util::stream::unfold;
 use http::{HeaderMap, HeaderName, HeaderValue, Response, StatusCode, header};
 use tokio::task::yield_now;
@@ -10,7 +12,7 @@ use tokio::task::yield_now;
 use super::{
     audit::{Audit, End},
     failure::refusal,
-    grant::Grant,
+    grant::{Grant, WITHDRAWN},
     upload::Upload,
 };
 use crate::{
@@ -21,6 +23,8 @@ use crate::{
 /// An answer whose head has come.
 pub(super) struct Pour {
     answer: Answer,
+    /// What was taken of the answer already, in order.
+    ahead: VecDeque<Result<Bytes, Failure>>,
     upload: Upload,
     grant: Grant,
     /// The request was a `HEAD`.
@@ -31,9 +35,33 @@ impl Pour {
     pub(super) fn new(answer: Answer, upload: Upload, grant: Grant, bodiless: bool) -> Self {
         Self {
             answer,
+            ahead: VecDeque::new(),
             upload,
             grant,
             bodiless,
+        }
+    }
+
+    /// The body, if it is whole and no longer than `limit`; it is relayed all the same.
+    pub(super) async fn peek(&mut self, limit: usize) -> Option<Bytes> {
+        let mut body = BytesMut::new();
+        while let Some(piece) = self.answer.next().await {
+            let fits = piece.as_ref().is_ok_and(|data| {
+                body.extend_from_slice(data);
+                body.len() <= limit
+            });
+            self.ahead.push_back(piece);
+            if !fits {
+                return None;
+            }
+        }
+        Some(body.freeze())
+    }
+
+    async fn next(&mut self) -> Option<Result<Bytes, Failure>> {
+        match self.ahead.pop_front() {
+            Some(piece) => Some(piece),
+            None => self.answer.next().await,
         }
     }
 
@@ -73,7 +101,7 @@ impl Pour {
 
     /// Waits for the end of an answer that can have no body.
     async fn finish(&mut self, audit: &mut Audit) -> Result<(), Refusal> {
-        match self.answer.next().await {
+        match self.next().await {
             // What cannot be relayed is not waited for either.
             None | Some(Ok(_)) => {
                 audit.end(End::Complete);
@@ -151,10 +179,9 @@ impl Flow {
     }
 
     async fn piece(&mut self) -> Option<Result<Bytes, End>> {
-        let piece = self.pour.answer.next().await?;
+        let piece = self.pour.next().await?;
         if piece.is_ok() && !self.pour.grant.holds() {
-            let text = "the user's right to reach the cluster was withdrawn";
-            return Some(Err(End::Failed(text.into())));
+            return Some(Err(End::Failed(WITHDRAWN.into())));
         }
         let left = || self.pour.upload.client_left();
         Some(piece.map_err(|failure| End::failed(&failure, left())))

@@ -1,4 +1,4 @@
-//! One line per request: who asked which cluster for what, and how it ended. The query is left
+//! One line per request or stream: who asked which cluster for what, and how it ended. The query is left
 //! out, because it may hold secrets.
 
 use std::{
@@ -11,7 +11,7 @@ use std::{
     time::Duration,
 };
 
-use controlplane_driver::Failure;
+use controlplane_driver::{Failure, StreamClose};
 use http::{Method, StatusCode};
 use tokio::time::Instant;
 
@@ -44,12 +44,21 @@ pub(super) enum End {
     AgentLost,
     /// The client went away before the end.
     ClientGone,
+    /// One side closed its WebSocket in order, with this.
+    Closed(Side, StreamClose),
     /// The answer was relayed to its end.
     Complete,
     /// The cause.
     Failed(String),
     /// The controller answered itself.
     Refused,
+}
+
+/// Who closed a WebSocket.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub(super) enum Side {
+    Client,
+    Cluster,
 }
 
 impl End {
@@ -67,10 +76,23 @@ impl fmt::Display for End {
         match self {
             Self::AgentLost => f.write_str("agent lost"),
             Self::ClientGone => f.write_str("client gone"),
+            Self::Closed(side, close) => closed(f, *side, close),
             Self::Complete => f.write_str("complete"),
             Self::Failed(text) => write!(f, "failed: {}", text.escape_debug()),
             Self::Refused => f.write_str("refused"),
         }
+    }
+}
+
+fn closed(f: &mut fmt::Formatter<'_>, side: Side, close: &StreamClose) -> fmt::Result {
+    f.write_str(match side {
+        Side::Client => "closed by client: ",
+        Side::Cluster => "closed by cluster: ",
+    })?;
+    match close.code {
+        StreamClose::NO_CODE => f.write_str("no code"),
+        code if close.reason.is_empty() => write!(f, "{code}"),
+        code => write!(f, "{code} {}", close.reason.escape_debug()),
     }
 }
 

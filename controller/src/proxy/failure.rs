@@ -10,7 +10,13 @@ pub(super) fn refusal(failure: &Failure) -> Refusal {
     let text = failure.to_string();
     match failure {
         Failure::Agent(text) if is_timeout(text) => Refusal::new(StatusCode::GATEWAY_TIMEOUT, text),
-        Failure::RequestTooLarge => Refusal::new(StatusCode::PAYLOAD_TOO_LARGE, text),
+        Failure::RequestTooLarge | Failure::MessageTooLong => {
+            Refusal::new(StatusCode::PAYLOAD_TOO_LARGE, text)
+        }
+        Failure::Refused { status, .. } => {
+            let code = StatusCode::from_u16(*status);
+            Refusal::new(code.unwrap_or(StatusCode::BAD_GATEWAY), text)
+        }
         Failure::Shutdown => Refusal::unavailable(text).retry_after(super::SOON),
         _ => Refusal::new(StatusCode::BAD_GATEWAY, text),
     }
@@ -44,6 +50,13 @@ mod tests {
             (agent("Client.Timeout exceeded while awaiting headers"), 504),
             (Failure::Disconnected, 502),
             (Failure::RequestTooLarge, 413),
+            (
+                Failure::Refused {
+                    status: 403,
+                    text: "bad handshake (status: 403)".into(),
+                },
+                403,
+            ),
             (Failure::Overrun, 502),
             (Failure::Shutdown, 503),
         ] {

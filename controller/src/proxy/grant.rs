@@ -10,6 +10,9 @@ use crate::{
     server::App,
 };
 
+/// What is said where it was withdrawn.
+pub(super) const WITHDRAWN: &str = "the user's right to reach the cluster was withdrawn";
+
 /// A user's right to reach a cluster, as the credentials said when the request came.
 #[derive(Clone, Debug)]
 pub(super) struct Grant {

@@ -27,14 +27,11 @@ impl Upload {
         grant: Grant,
         bytes: Arc<AtomicU64>,
     ) -> Self {
-        let client_left = Arc::new(AtomicBool::new(false));
         if body.is_end_stream() {
             outgoing.finish();
-            return Self {
-                task: None,
-                client_left,
-            };
+            return Self::none();
         }
+        let client_left = Arc::new(AtomicBool::new(false));
         let left = client_left.clone();
         let task = tokio::spawn(async move {
             if !relay(body, outgoing, grant, &bytes).await {
@@ -44,6 +41,14 @@ impl Upload {
         Self {
             task: Some(task),
             client_left,
+        }
+    }
+
+    /// Of a request that has no body.
+    pub(super) fn none() -> Self {
+        Self {
+            task: None,
+            client_left: Arc::default(),
         }
     }
 

@@ -84,30 +84,6 @@ async fn what_the_kubernetes_api_has_not_is_refused_here() {
 }
 
 #[tokio::test]
-async fn streams_are_refused_with_a_text_that_kubectl_shows() {
-    within(async {
-        let world = World::start().await;
-        let _agent = world.agent().await;
-        let exec = "/clusters/demo/api/v1/namespaces/default/pods/web/exec?command=sh";
-        for (method, upgrade) in [("GET", "websocket"), ("POST", "SPDY/3.1")] {
-            let request = world
-                .request(method, exec)
-                .header("connection", "Upgrade")
-                .header("upgrade", upgrade)
-                .body(empty())
-                .unwrap();
-            let response = world.client().await.send(request).await;
-            let message = status(response, 501, "NotImplemented").await;
-            assert!(
-                message.contains("no WebSocket and no SPDY stream"),
-                "{message}"
-            );
-        }
-    })
-    .await;
-}
-
-#[tokio::test]
 async fn nobody_becomes_the_service_account_by_accident() {
     within(async {
         let world = World::start().await;

@@ -117,7 +117,7 @@ impl World {
         let io = TokioIo::new(self.connect().await.unwrap());
         let (sender, connection) = hyper::client::conn::http1::handshake(io).await.unwrap();
         let task = tokio::spawn(async move {
-            let _ = connection.await;
+            let _ = connection.with_upgrades().await;
         });
         Client { sender, task }
     }
@@ -174,11 +174,14 @@ impl World {
     }
 
     pub(crate) async fn agent_with(&self, policy: &str) -> Agent {
-        let mut agent = self
-            .dial("/api/v1/clusters/agent/ws", &self.agent)
-            .await
-            .unwrap();
-        agent.register(policy).await;
+        self.agent_saying(json!({ "identity": policy })).await
+    }
+
+    /// An agent that says this of itself beside what every one does.
+    pub(crate) async fn agent_saying(&self, features: Value) -> Agent {
+        let dialled = self.dial("/api/v1/clusters/agent/ws", &self.agent).await;
+        let mut agent = dialled.unwrap();
+        agent.introduce(features).await;
         agent
     }
 
@@ -268,13 +271,21 @@ pub(crate) struct Agent {
 
 impl Agent {
     pub(crate) async fn register(&mut self, policy: &str) -> Value {
+        self.introduce(json!({ "identity": policy })).await
+    }
+
+    async fn introduce(&mut self, more: Value) -> Value {
+        let mut features = json!({
+            "supports_streaming": true,
+            "supports_response_streaming": true,
+            "upgrade_answer": true,
+            "identity": "service-account",
+        });
+        let more = more.as_object().unwrap().clone();
+        features.as_object_mut().unwrap().extend(more);
         let payload = json!({
             "agent_id": "agent-1", "name": "its own name", "k8s_version": "v1.36.2",
-            "features": {
-                "supports_streaming": true,
-                "supports_response_streaming": true,
-                "identity": policy,
-            },
+            "features": features,
         });
         self.send("register", "req_1", payload).await;
         let answer = self.recv().await;

@@ -240,7 +240,12 @@ impl Agent {
             .socket
             .as_ref()
             .is_some_and(|socket| socket.stage != Stage::Closing);
-        (takes && !state.ended).then_some(stream)
+        takes.then_some(stream)
+    }
+
+    /// Only what it has to send is left of it.
+    fn has_ended(&self, id: StreamId) -> bool {
+        self.streams.get(id).is_none_or(|s| s.state.ended)
     }
 
     pub(super) fn socket_data(&mut self, id: Option<&str>, fields: Option<&Fields<'_>>) {
@@ -251,6 +256,8 @@ impl Agent {
         let limit = self.config.limits.message;
         let message = frame::read(fields, limit, &self.base64);
         match message {
+            Ok(Message::Close(close)) => self.close_socket(stream, close),
+            _ if self.has_ended(stream) => self.stats.stale_frames += 1,
             Ok(Message::Data(kind, data)) => {
                 let translates = self.socket(stream).is_some_and(|socket| socket.translate);
                 let (kind, data) = match translates {
@@ -259,7 +266,6 @@ impl Agent {
                 };
                 self.deliver(stream, kind, data);
             }
-            Ok(Message::Close(close)) => self.close_socket(stream, close),
             // Each hop keeps itself alive.
             Ok(Message::Empty | Message::Ping) => {}
             Err(fault) => self.fail(stream, fault, &format!("{fault}")),
@@ -278,6 +284,7 @@ impl Agent {
     /// and nothing survives it for long (P-170).
     fn close_socket(&mut self, id: StreamId, close: StreamClose) {
         let until = self.now + self.config.periods.closing;
+        let ended = self.has_ended(id);
         let Some(socket) = self.socket(id) else {
             return;
         };
@@ -287,7 +294,10 @@ impl Agent {
             // Who waits for room learns that nobody wants more.
             self.actions.push_back(Action::Writable(id));
         }
-        if open {
+        if ended {
+            // Its own end waited behind what nobody takes any more.
+            self.streams.push(id, Item::Close(close));
+        } else if open {
             self.set_due(id, Some(until));
             self.actions.push_back(Action::Closed(id, close, None));
         } else {

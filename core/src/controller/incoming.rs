@@ -228,7 +228,10 @@ impl Controller {
             return;
         };
         self.answer_head(stream, head);
-        self.answer_data(stream, body.into());
+        // An upgrade has none (P-112).
+        if !body.is_empty() {
+            self.answer_data(stream, body.into());
+        }
         self.answer_end(stream);
     }
 }

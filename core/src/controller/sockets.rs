@@ -112,11 +112,15 @@ impl Controller {
             .iter()
             .find(|(name, _)| name.eq_ignore_ascii_case("sec-websocket-protocol"));
         let chosen = chosen.map_or(String::new(), |(_, value)| value.trim().into());
-        let Some(socket) = self.socket(id) else {
+        let Some(stream) = self.streams.get_mut(id) else {
+            return;
+        };
+        let answered = stream.state.answered;
+        let Some(socket) = &mut stream.state.socket else {
             return;
         };
         let offered = chosen.is_empty() || socket.offered.contains(&chosen);
-        if socket.open || !offered {
+        if answered || !offered {
             let fault = match offered {
                 true => PeerFault::Malformed,
                 false => PeerFault::Subprotocol,
@@ -125,9 +129,7 @@ impl Controller {
         }
         socket.open = true;
         socket.channels = Channels::of(&socket.path, &chosen);
-        if let Some(stream) = self.streams.get_mut(id) {
-            stream.state.answered = true;
-        }
+        stream.state.answered = true;
         self.actions.push_back(Action::Head(id, head));
     }
 
@@ -154,13 +156,19 @@ impl Controller {
             (false, true) => return self.break_off(id, PeerFault::Malformed),
             (false, false) => self.inferred(id),
         }
+        if !self.is_live(id) {
+            return;
+        }
         let limit = self.config.limits.message;
         match frame::read(Some(fields), limit, &self.base64) {
             Ok(Message::Data(kind, data)) => {
-                if let Some(socket) = self.socket(id) {
-                    socket.result |= socket.channels.is_result(&data);
-                }
+                let channels = self.socket(id).map(|socket| socket.channels);
+                let result = channels.is_some_and(|channels| channels.is_result(&data));
                 self.deliver(id, kind, data);
+                // Unless there was no room for it.
+                if let Some(socket) = self.socket(id) {
+                    socket.result |= result;
+                }
             }
             Ok(Message::Close(close)) => self.close_socket(id, close),
             Ok(Message::Empty | Message::Ping) => {}
@@ -279,7 +287,10 @@ impl Controller {
         };
         if !socket.open {
             self.local_over(id);
-            self.stop_sending(id, true);
+            // Of an answer that is complete the agent has nothing to learn.
+            if live {
+                self.stop_sending(id, true);
+            }
         } else if live && asked {
             socket.until = Some(until);
             self.closing.insert((until, id));

@@ -207,3 +207,22 @@ fn a_stream_with_a_window_sends_what_is_granted_and_holds_up_nobody() {
     streams.grant(ids[0], 10_000);
     assert_eq!(sent(&mut streams), [(0, 200), (0, 0)]);
 }
+
+#[test]
+fn a_grant_does_not_wait_for_a_grant() {
+    let mut streams = Streams::new();
+    let ids = open(&mut streams, 1);
+    streams.limit(ids[0], 10);
+    for _ in 0..2 {
+        let message = Bytes::from(vec![1; 300]);
+        streams
+            .enqueue(ids[0], Kind::Binary, message, &LIMITS)
+            .unwrap();
+    }
+    assert!(streams.framed(&LIMITS).is_some());
+    assert!(!streams.wants_send(), "the window is spent");
+    streams.push(ids[0], Item::Grant(500));
+    let turn = streams.framed(&LIMITS).unwrap();
+    assert!(matches!(turn.item, Item::Grant(500)));
+    assert!(!streams.wants_send());
+}

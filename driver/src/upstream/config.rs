@@ -2,6 +2,7 @@
 
 use std::{env, path::PathBuf, time::Duration};
 
+use controlplane_core::Limits;
 use thiserror::Error;
 
 use crate::{
@@ -73,7 +74,8 @@ impl KubernetesConfig {
 /// Bounds and patience toward the Kubernetes API. There is no limit on a whole request.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub struct UpstreamLimits {
-    /// Requests under way at once; a further one fails at once (P-206). 256.
+    /// Requests under way at once; a further one fails at once (P-206). WebSocket streams do not
+    /// count: the controller's own limit bounds them. 256.
     pub connections: usize,
     /// For name, TCP and TLS together. 10 s.
     pub connect: Duration,
@@ -83,6 +85,17 @@ pub struct UpstreamLimits {
     pub write: Duration,
     /// Between two pieces of an answer, except of watches and followed logs. 5 min.
     pub idle: Duration,
+    /// Between two pings on a WebSocket stream; at least two in each [`Self::silence`]. 20 s.
+    pub ping: Duration,
+    /// For a WebSocket stream on which nothing arrives although it is read, not even the answer to
+    /// a ping; then it ends with an error. 45 s.
+    pub silence: Duration,
+    /// The same while the API may be busy with what it was sent: where a process does not read its
+    /// input, the API does not read its WebSocket, and answers no ping. 5 min.
+    pub stall: Duration,
+    /// Longest message that is taken of a WebSocket stream, in bytes; a longer one ends it with
+    /// an error, and so does one longer than [`Limits::message`] of the agent. 1 MiB.
+    pub message: usize,
 }
 
 impl Default for UpstreamLimits {
@@ -93,6 +106,10 @@ impl Default for UpstreamLimits {
             head: Duration::from_secs(30),
             write: Duration::from_secs(30),
             idle: Duration::from_secs(300),
+            ping: Duration::from_secs(20),
+            silence: Duration::from_secs(45),
+            stall: Duration::from_secs(300),
+            message: Limits::agent().message,
         }
     }
 }

@@ -25,6 +25,10 @@ impl<T> HyperIo<T> {
             buffer: vec![0; BUFFER].into(),
         }
     }
+
+    pub(super) fn into_inner(self) -> T {
+        self.io
+    }
 }
 
 impl<T: AsyncRead + Unpin> Read for HyperIo<T> {

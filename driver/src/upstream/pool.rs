@@ -37,9 +37,9 @@ pub(super) struct Pool<R> {
 }
 
 /// One connection to the API.
-struct Wire {
-    sender: SendRequest<UpstreamBody>,
-    meter: Meter,
+pub(super) struct Wire {
+    pub(super) sender: SendRequest<UpstreamBody>,
+    pub(super) meter: Meter,
 }
 
 /// One request's place in the pool, with a connection once there is one.
@@ -166,7 +166,7 @@ fn repeatable(request: &Request<UpstreamBody>) -> Option<Request<UpstreamBody>> 
 }
 
 /// A new connection, counted by `meter`: that of the one it replaces, if it does.
-async fn open<R: Runtime>(shared: &Shared<R>, meter: Meter) -> Result<Wire, String> {
+pub(super) async fn open<R: Runtime>(shared: &Shared<R>, meter: Meter) -> Result<Wire, String> {
     let config = &shared.config;
     let runtime = &shared.runtime;
     let limit = config.limits.connect;
@@ -192,7 +192,7 @@ async fn open<R: Runtime>(shared: &Shared<R>, meter: Meter) -> Result<Wire, Stri
     let io = HyperIo::new(meter.wrap(io));
     let (sender, connection) = handshake(io).await.map_err(|e| chain(&e))?;
     runtime.spawn(async move {
-        if let Err(error) = connection.await {
+        if let Err(error) = connection.with_upgrades().await {
             tracing::debug!(
                 error = chain(&error),
                 "connection to the Kubernetes API ended"

@@ -5,8 +5,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 use controlplane_core::{RequestHead, ResponseHead, rules::Credentials};
 use http::{
-    HeaderMap, HeaderName, HeaderValue, Method, Request as HttpRequest, Response,
-    header::AUTHORIZATION,
+    HeaderName, HeaderValue, Method, Request as HttpRequest, Response, header::AUTHORIZATION,
 };
 use http_body_util::BodyExt;
 use hyper::body::Incoming;
@@ -18,6 +17,8 @@ use crate::{
     meter::while_moving,
     runtime::Runtime,
 };
+
+pub(super) const NO_ANSWER: &str = "timeout: no answer in time from the Kubernetes API";
 
 pub(super) async fn relay<R: Runtime>(
     shared: Arc<Shared<R>>,
@@ -35,12 +36,8 @@ pub(super) async fn relay<R: Runtime>(
         Ok(asked) => asked,
         Err(text) => return responder.fail(format!("kubernetes API request failed: {text}")),
     };
-    let (parts, incoming) = response.into_parts();
-    let writer = responder.respond(ResponseHead {
-        status: parts.status.as_u16(),
-        headers: pairs(&parts.headers),
-    });
-    if answer(&shared, incoming, writer, endless).await {
+    let writer = responder.respond(response_head(&response));
+    if answer(&shared, response.into_body(), writer, endless).await {
         shared.pool.put(lease, shared.runtime.now());
     }
 }
@@ -75,11 +72,11 @@ async fn ask<'a, R: Runtime>(
     let limits = &shared.config.limits;
     let patience = || progress.patience(limits);
     let response = while_moving(&shared.runtime, &meter, patience, sent).await;
-    let response = response.ok_or("timeout: no answer in time from the Kubernetes API")??;
+    let response = response.ok_or(NO_ANSWER)??;
     Ok((lease, response))
 }
 
-fn upstream_request<R: Runtime>(
+pub(super) fn upstream_request<R: Runtime>(
     shared: &Shared<R>,
     head: RequestHead,
     credentials: Credentials,
@@ -115,7 +112,7 @@ fn upstream_request<R: Runtime>(
 }
 
 /// Passes the body on; true if all of it was.
-async fn answer<R: Runtime>(
+pub(super) async fn answer<R: Runtime>(
     shared: &Shared<R>,
     mut incoming: Incoming,
     mut writer: BodyWriter,
@@ -164,12 +161,16 @@ fn is_endless(head: &RequestHead) -> bool {
     asked || head.path.split('/').any(|segment| segment == "watch")
 }
 
-fn pairs(headers: &HeaderMap) -> Vec<(String, String)> {
+/// Status and headers, as the tunnel carries them.
+pub(super) fn response_head(response: &Response<Incoming>) -> ResponseHead {
     let text = |value: &HeaderValue| String::from_utf8_lossy(value.as_bytes()).into_owned();
-    let pairs = headers
-        .iter()
-        .map(|(name, value)| (name.to_string(), text(value)));
-    pairs.collect()
+    let headers = response.headers().iter();
+    ResponseHead {
+        status: response.status().as_u16(),
+        headers: headers
+            .map(|(name, value)| (name.to_string(), text(value)))
+            .collect(),
+    }
 }
 
 #[cfg(test)]

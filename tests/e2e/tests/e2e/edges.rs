@@ -268,6 +268,7 @@ async fn an_endless_limit_is_none<R: Runtime>(runtime: R) {
         idle: Duration::MAX,
         ping: Duration::MAX,
         silence: Duration::MAX,
+        stall: Duration::MAX,
         message: usize::MAX,
     };
     let config = KubernetesConfig {

@@ -140,6 +140,31 @@ fn p170_an_upstream_that_does_not_end_after_the_close_is_dropped() {
 }
 
 #[test]
+fn p170_a_close_ends_a_stream_whose_own_end_waits_for_room() {
+    for opcode in [false, true] {
+        let mut bench = Bench::registered();
+        let payload = json!({"path": EXEC, "response_window": 100, "protocol": V5});
+        let id = bench.try_start(Form::Streamed, "s", payload).unwrap();
+        bench.accept(id, V5);
+        for _ in 0..2 {
+            bench.says(id, Kind::Binary, b"x").unwrap();
+        }
+        bench.input(Input::Ended(id, StreamEnd::Clean));
+        bench.sent();
+        bench.data("s", b"\x02late");
+        assert!(bench.sent().is_empty(), "the window is spent");
+        if opcode {
+            bench.data("s", &[8, 3, 0xe9]);
+        } else {
+            bench.close("s");
+        }
+        assert_eq!(bench.sent_types(), ["proxy_websocket_close"]);
+        let stats = bench.agent.stats();
+        assert_eq!((stats.streams_open, stats.held_out), (0, 0));
+    }
+}
+
+#[test]
 fn p186_a_cancel_ends_a_stream_that_was_asked_for_by_a_request() {
     for form in [Form::Whole, Form::Streamed] {
         for open in [true, false] {

@@ -117,6 +117,20 @@ fn a_stream_that_breaks_tells_the_client_why_as_its_subprotocol_can() {
 }
 
 #[test]
+fn a_result_for_which_there_is_no_room_was_not_told() {
+    let mut bench = Bench::with_agent(json!({}), |c| c.limits = SMALL);
+    let (id, name) = bench.socket(EXEC, &[V5]);
+    for _ in 0..3 {
+        bench.message(&name, &[2; 301]);
+    }
+    bench.take();
+    bench.message(&name, &[&[2, 3][..], &[b' '; 300]].concat());
+    let told = bench.told(id);
+    assert_eq!(told[0], status(&format!("{}", Failure::Overrun)));
+    assert_eq!(told[1], Told::Closed(1000, Some(Failure::Overrun)));
+}
+
+#[test]
 fn p174_streams_end_with_their_connection_and_say_so() {
     let mut bench = Bench::modern();
     let (open, _) = bench.open_socket(EXEC, V5);
@@ -234,6 +248,20 @@ fn p186_a_client_that_leaves_before_the_answer_is_told_to_the_agent() {
     let opened = bench.controller.open_websocket(bench.now, head, Vec::new());
     bench.input(Input::Cancel(opened.unwrap()));
     assert!(bench.sent().is_empty());
+    assert_eq!(bench.streams_open(), 0);
+}
+
+#[test]
+fn p174_a_client_that_leaves_a_complete_refusal_leaves_nothing_behind() {
+    let mut bench = Bench::modern();
+    let (id, name) = bench.socket(EXEC, &[V5]);
+    bench.says("proxy_response_header", &name, json!({"status": 403}));
+    bench.answer_data(&name, b"{}");
+    bench.answer_end(&name);
+    bench.take();
+    bench.lose(A);
+    assert_eq!(bench.streams_open(), 1, "the client still reads");
+    bench.input(Input::Ended(id, StreamEnd::Clean));
     assert_eq!(bench.streams_open(), 0);
 }
 

@@ -25,6 +25,20 @@ fn p192_an_agent_that_answers_upgrades_is_asked_by_a_request() {
 }
 
 #[test]
+fn p112_the_answer_to_an_upgrade_may_come_in_one_message() {
+    let features = json!({"upgrade_answer": true});
+    let mut bench = Bench::with_agent(features, |_| {});
+    let (id, name) = bench.socket(EXEC, &[V5]);
+    let headers = json!({"Sec-WebSocket-Protocol": [V5]});
+    let payload = json!({"status": 101, "headers": headers});
+    bench.says("proxy_response", &name, payload);
+    bench.message(&name, b"\x02\x01");
+    let head = Told::Head(101, Some(V5.into()));
+    assert_eq!(bench.told(id), [head, binary(b"\x01")]);
+    assert_eq!(bench.streams_open(), 1);
+}
+
+#[test]
 fn p192_a_refusal_reaches_the_client_with_its_status_and_body() {
     let mut bench = Bench::modern();
     let (id, name) = bench.socket(EXEC, &[V5]);
@@ -97,6 +111,22 @@ fn an_agent_that_opens_no_streams_is_not_asked() {
     let head = RequestHead::default();
     let away = bench.controller.open_websocket(bench.now, head, Vec::new());
     assert_eq!(away, Err(OpenError::Away));
+}
+
+#[test]
+fn what_was_refused_is_not_opened_any_more() {
+    for (mut bench, modern) in [(Bench::modern(), true), (Bench::foreign(), false)] {
+        let (id, name) = bench.socket(EXEC, &[V5]);
+        bench.says("proxy_response_header", &name, json!({"status": 403}));
+        bench.take();
+        if modern {
+            bench.accepts(&name, V5);
+        } else {
+            bench.message(&name, b"\x02\x01");
+        }
+        let fault = Failure::Fault(PeerFault::Malformed);
+        assert_eq!(bench.told(id), [Told::Failed(fault)]);
+    }
 }
 
 #[test]

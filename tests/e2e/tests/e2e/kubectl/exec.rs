@@ -85,10 +85,14 @@ impl Terminal {
         Ok(self.pty.write_all(text.as_bytes()).await?)
     }
 
-    /// Reads on until `part` was seen, and forgets what was seen so far.
+    /// Reads on until `part` was seen, and takes what was seen up to its end.
     async fn until(&mut self, part: &str) -> Result<String> {
         let mut buffer = [0; 4096];
-        while !self.seen.contains(part) {
+        loop {
+            if let Some(at) = self.seen.find(part) {
+                let rest = self.seen.split_off(at + part.len());
+                return Ok(std::mem::replace(&mut self.seen, rest));
+            }
             let len = self.pty.read(&mut buffer).await.unwrap_or_default();
             if len == 0 {
                 bail!("the terminal ended without {part:?}: {:?}", self.seen);
@@ -96,7 +100,6 @@ impl Terminal {
             let text = String::from_utf8_lossy(buffer.get(..len).unwrap_or_default());
             self.seen.push_str(&text);
         }
-        Ok(std::mem::take(&mut self.seen))
     }
 }
 
@@ -196,10 +199,12 @@ async fn a_mebibyte_goes_in_and_comes_out(world: World) -> Result<()> {
 
 async fn a_terminal_is_resized(world: World) -> Result<()> {
     let kubectl = kubectl!(world);
-    let script = "while read line; do stty size; done; exit 7";
+    let script = "echo ready; while read line; do stty size; done; exit 7";
     let args = ["exec", "-it", "web-0", "--", "sh", "-c", script];
     let mut terminal = Terminal::start(&kubectl, &args, Size::new(24, 80))?;
-    // kubectl says the size when it is connected: how soon, is its business.
+    // Before, what is typed may be lost: kubectl makes the terminal raw.
+    terminal.until("ready\r\n").await?;
+    // How soon kubectl says the size, is its business.
     let size = async |terminal: &mut Terminal, wanted: &str| -> Result<()> {
         loop {
             terminal.types("?\r").await?;
