@@ -152,6 +152,12 @@ pub struct Cli {
     )]
     identity: IdentityPolicy,
 
+    /// Send terminals as text, without Kubernetes' channels, where a stream's start names no
+    /// subprotocol: only for control planes that expect that. Output, errors and exit status can
+    /// then not be told apart
+    #[arg(long, help_heading = "Control plane")]
+    terminal_translation: bool,
+
     /// Kubeconfig of the Kubernetes API; without it the agent uses the service account of its
     /// pod. $KUBECONFIG is not looked at, so that no cluster is connected by accident
     #[arg(long, value_name = "FILE", help_heading = "Kubernetes API")]
@@ -284,6 +290,7 @@ impl Cli {
             tls,
             allow_plaintext: self.allow_plaintext,
             identity: self.identity,
+            terminal_translation: self.terminal_translation,
             region: self.region,
             cloud_provider: self.cloud_provider,
             labels: self.label.into_iter().collect(),

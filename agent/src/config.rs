@@ -29,6 +29,9 @@ pub struct Config {
     pub allow_plaintext: bool,
     /// Whose rights a proxied request has.
     pub identity: IdentityPolicy,
+    /// Whether terminals are translated to text, where a stream's start names no subprotocol
+    /// (P-106): for control planes that expect that.
+    pub terminal_translation: bool,
     /// The Kubernetes API that requests go to.
     pub kubernetes: KubernetesConfig,
     /// Region, empty where unknown.
@@ -66,6 +69,7 @@ impl Config {
             tls: TlsOptions::default(),
             allow_plaintext: false,
             identity: IdentityPolicy::default(),
+            terminal_translation: false,
             kubernetes,
             region: String::new(),
             cloud_provider: String::new(),

@@ -58,6 +58,7 @@ pub async fn start<R: Runtime>(runtime: R, config: Config) -> Result<Agent<R>, E
         .tls(config.tls)
         .allow_plaintext(config.allow_plaintext)
         .identity(config.identity)
+        .terminal_translation(config.terminal_translation)
         .handler(kubernetes)
         .periods(config.periods)
         .backoff(config.backoff)

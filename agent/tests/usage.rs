@@ -60,6 +60,7 @@ fn help_names_every_flag_and_no_value_of_the_environment() {
             "--key-file",
             "--allow-plaintext",
             "--identity",
+            "--terminal-translation",
             "--kubeconfig",
             "--context",
             "--region",

@@ -209,6 +209,13 @@ impl<R: Runtime> Builder<R> {
         self
     }
 
+    /// Whether terminals are translated to text for controllers that expect that, on streams whose
+    /// start names no subprotocol (P-106). kubectl cannot work with it; off by default.
+    pub fn terminal_translation(mut self, translate: bool) -> Self {
+        self.config.terminal_translation = translate;
+        self
+    }
+
     /// What answers requests; by default [`Kubernetes`] with the files of a pod.
     pub fn handler(mut self, handler: impl Handler) -> Self {
         self.handler = Some(Arc::new(handler));

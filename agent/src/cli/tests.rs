@@ -62,7 +62,7 @@ fn the_defaults() {
     assert_eq!(config.health_listen, None);
     assert_eq!(config.kubernetes.url, "https://127.0.0.1:6443");
     assert_eq!(config.kubernetes.limits.connections, 256);
-    assert!(!config.allow_plaintext);
+    assert!(!config.allow_plaintext && !config.terminal_translation);
     assert_eq!(parse(&[]).unwrap().log(), logging::Options::default());
 }
 
@@ -77,6 +77,7 @@ fn every_flag_arrives() {
             "--cert-file=cert",
             "--key-file=key",
             "--identity=impersonate",
+            "--terminal-translation",
             "--region=DE",
             "--cloud-provider=hetzner",
             "--label=env=prod",
@@ -95,6 +96,7 @@ fn every_flag_arrives() {
         ["ca", "cert", "key"].map(PathBuf::from)
     );
     assert_eq!(config.identity, IdentityPolicy::Impersonate);
+    assert!(config.terminal_translation);
     assert_eq!(
         (&*config.region, &*config.cloud_provider),
         ("DE", "hetzner")
