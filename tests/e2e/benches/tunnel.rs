@@ -10,13 +10,17 @@ use controlplane_e2e::{
     client::Client,
     world::{RuntimeName, Settings, World},
 };
+use futures_util::{SinkExt as _, StreamExt as _};
+use tokio_tungstenite::tungstenite::Message;
 
 /// Bytes of one download.
 const BULK: u64 = 64 << 20;
-/// Requests, one after the other.
+/// Requests or keystrokes, one after the other.
 const SMALL: usize = 200;
 /// Requests at once: within what the controller lets one address have in handshakes.
 const BURST: usize = 50;
+/// Bytes that a command writes.
+const OUTPUT: usize = 32 << 20;
 const ROUNDS: usize = 5;
 
 fn main() -> Result<()> {
@@ -44,6 +48,8 @@ async fn compare(runtime: RuntimeName) -> Result<()> {
         ("64 MiB download", Measure::Download),
         ("200 requests one by one", Measure::Small),
         ("50 requests at once", Measure::Burst),
+        ("32 MiB of an exec", Measure::Output),
+        ("200 keystrokes", Measure::Keys),
     ] {
         let mut spans = [Vec::new(), Vec::new()];
         for _ in 0..ROUNDS {
@@ -72,6 +78,8 @@ enum Measure {
     Download,
     Small,
     Burst,
+    Output,
+    Keys,
 }
 
 impl Measure {
@@ -90,6 +98,13 @@ impl Measure {
                     client.get("/version").await?.bytes().await?;
                 }
             }
+            Self::Output => {
+                let script = format!("head -c {OUTPUT} /dev/zero");
+                let executed = client.exec("web-0", &script, "").await?;
+                let len = executed.stdout.len();
+                anyhow::ensure!(len == OUTPUT, "{len} bytes");
+            }
+            Self::Keys => keys(client).await?,
             Self::Burst => {
                 let requests =
                     (0..BURST).map(|_| async { client.get("/version").await?.bytes().await });
@@ -100,6 +115,22 @@ impl Measure {
         }
         Ok(())
     }
+}
+
+/// Types into a process that repeats what it reads, each key when the one before has come back.
+async fn keys(client: &Client) -> Result<()> {
+    let path = "/api/v1/namespaces/default/pods/web-0/exec?command=cat&stdin=true&stdout=true";
+    let mut socket = client.websocket(path, "v5.channel.k8s.io").await?;
+    for _ in 0..SMALL {
+        socket.send(Message::binary(&b"\0x"[..])).await?;
+        loop {
+            let message = socket.next().await.context("the stream ended")??;
+            if message.into_data() == &b"\x01x"[..] {
+                break;
+            }
+        }
+    }
+    Ok(socket.close(None).await?)
 }
 
 fn median(mut spans: Vec<Duration>) -> Duration {
