@@ -45,7 +45,7 @@ const STOPPING: &str = "the controller is shutting down";
 const DISCOVERY: [&str; 3] = ["/api", "/apis", "/version"];
 
 /// Whom a request is for, and what that one is asked.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy)]
 pub(crate) struct Target<'a> {
     /// Id or name of the cluster.
     pub(crate) cluster: &'a str,

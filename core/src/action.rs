@@ -1,7 +1,7 @@
 //! What a machine tells its adapter to do.
 
 use alloc::{string::String, vec::Vec};
-use core::time::Duration;
+use core::{fmt, time::Duration};
 
 use bytes::Bytes;
 
@@ -27,6 +27,9 @@ pub enum Action {
     Connect(ConnId),
     /// Hand data to the local end; answer with [`crate::Input::Consumed`] when it took it.
     Deliver(StreamId, Kind, Bytes),
+    /// Controller: drop what was delivered on this stream and not taken yet: there is no room for
+    /// it, and the stream is about to fail. No [`crate::Input::Consumed`] is expected for it.
+    Discard(StreamId),
     /// Controller: the request failed, or the WebSocket was not opened; nothing follows on it.
     Failed(StreamId, Failure),
     /// The peer has no more to send on this stream, all of it was delivered. For the controller
@@ -82,7 +85,9 @@ pub enum OutFrame {
 }
 
 /// The local end that a stream is to be connected to.
-#[derive(Clone, Debug, Eq, PartialEq)]
+///
+/// `Debug` tells only how many subprotocols there are: one may be a credential.
+#[derive(Clone, Eq, PartialEq)]
 #[non_exhaustive]
 pub enum Target {
     /// An HTTP request to the Kubernetes API. Header, path and identity rules have been applied;
@@ -104,6 +109,21 @@ pub enum Target {
         /// Which credentials the upstream request carries.
         credentials: Credentials,
     },
+}
+
+impl fmt::Debug for Target {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let (name, head, protocols) = match self {
+            Self::Http { head, .. } => ("Http", head, 0),
+            Self::WebSocket {
+                head, protocols, ..
+            } => ("WebSocket", head, protocols.len()),
+        };
+        f.debug_struct(name)
+            .field("head", head)
+            .field("protocols", &protocols)
+            .finish_non_exhaustive()
+    }
 }
 
 /// WebSocket close codes in use.

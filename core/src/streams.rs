@@ -192,9 +192,10 @@ impl<T> Streams<T> {
         let Some(stream) = self.by_id.get_mut(&id) else {
             return Err(SendError::Closed(data));
         };
-        // An empty queue takes any one piece, so that no size of piece can wait for ever.
-        let full = stream.held_out > 0
-            && (stream.held_out + data.len() > limits.send_stream || stream.is_spent());
+        // An empty queue takes any one piece, so that no size of piece can wait for ever; but not
+        // where it would wait for the peer and take the room of others.
+        let full = stream.is_spent()
+            || (stream.held_out > 0 && stream.held_out + data.len() > limits.send_stream);
         if full || self.held_out >= limits.send_total {
             self.blocked.insert(id);
             return Err(SendError::Blocked(data));
@@ -298,7 +299,7 @@ impl<T> Streams<T> {
         let id = order.copied().find(|id| {
             let stream = self.by_id.get(id);
             stream.is_none_or(|s| {
-                s.held_out == 0 || (s.held_out <= limits.send_stream / 2 && !s.is_spent())
+                !s.is_spent() && (s.held_out == 0 || s.held_out <= limits.send_stream / 2)
             })
         })?;
         self.blocked.remove(&id);

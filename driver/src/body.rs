@@ -7,6 +7,8 @@ use futures_channel::mpsc::{UnboundedReceiver, UnboundedSender};
 use futures_util::StreamExt;
 use thiserror::Error;
 
+use crate::pieces::Taken;
+
 /// The other side of the stream is gone.
 #[derive(Clone, Copy, Debug, Eq, Error, PartialEq)]
 #[error("the other side of the stream is gone")]
@@ -32,15 +34,14 @@ pub(crate) enum Piece {
     Head(ResponseHead),
 }
 
-/// Neither channel needs a bound of its own: what may be under way is bounded by the core's
-/// limits on the way out, and by one piece per stream on the way in.
+/// It needs no bound of its own: one piece per stream is under way.
 pub(crate) type Events = UnboundedSender<(StreamId, Event)>;
 
 /// Where the data of a stream comes out.
 #[derive(Debug)]
 pub(crate) struct Outflow {
     pub(crate) id: StreamId,
-    pub(crate) pieces: UnboundedReceiver<Piece>,
+    pub(crate) pieces: Taken,
     pub(crate) events: Events,
 }
 
@@ -58,8 +59,7 @@ impl Outflow {
 
 impl Drop for Outflow {
     fn drop(&mut self) {
-        self.pieces.close();
-        while let Ok(piece) = self.pieces.try_recv() {
+        for piece in self.pieces.close() {
             if let Piece::Data(_, data) = piece {
                 let _ = self
                     .events

@@ -7,11 +7,14 @@ use controlplane_core::{Kind, StreamEnd, StreamId};
 use futures_channel::mpsc;
 use futures_util::stream::AbortHandle;
 
-use crate::body::{Event, Events, Inflow, Outflow, Piece};
+use crate::{
+    body::{Event, Events, Inflow, Outflow, Piece},
+    pieces::{Pieces, pieces},
+};
 
 /// The event loop's hold on one stream.
 pub(crate) struct End {
-    pieces: mpsc::UnboundedSender<Piece>,
+    pub(crate) pieces: Pieces,
     pub(crate) taken: mpsc::UnboundedSender<()>,
     /// Refused by the machine for now.
     pub(crate) held: Option<(Kind, Bytes)>,
@@ -41,7 +44,7 @@ impl Ends {
 
     /// Makes the ends of a new stream.
     pub(crate) fn open(&mut self, id: StreamId, socket: bool) -> (Outflow, Inflow) {
-        let (pieces, out) = mpsc::unbounded();
+        let (pieces, out) = pieces();
         let (taken, credit) = mpsc::unbounded();
         let end = End {
             pieces,
@@ -79,8 +82,7 @@ impl Ends {
     /// own end is on its way.
     pub(crate) fn hand(&mut self, id: StreamId, piece: Piece) {
         if let Some(end) = self.by_id.get(&id)
-            && let Err(refused) = end.pieces.unbounded_send(piece)
-            && let Piece::Data(_, data) = refused.into_inner()
+            && let Err(Piece::Data(_, data)) = end.pieces.send(piece)
         {
             let _ = self
                 .events

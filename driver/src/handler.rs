@@ -123,7 +123,9 @@ pub struct Responder(pub(crate) BodyWriter);
 impl Responder {
     /// Sends status and headers.
     pub fn respond(self, head: ResponseHead) -> BodyWriter {
-        self.0.0.tell(Event::Head(head));
+        if let Some(inflow) = &self.0.0 {
+            inflow.tell(Event::Head(head));
+        }
         self.0
     }
 
@@ -137,7 +139,7 @@ impl Responder {
 /// never passes for the whole.
 #[derive(Debug)]
 #[must_use]
-pub struct BodyWriter(pub(crate) Inflow);
+pub struct BodyWriter(pub(crate) Option<Inflow>);
 
 impl BodyWriter {
     /// Sends a piece of the body; returns when there is room for the next.
@@ -146,23 +148,30 @@ impl BodyWriter {
     ///
     /// Nobody waits for the answer any more.
     pub async fn write(&mut self, data: Bytes) -> Result<(), Broken> {
-        self.0.write(Kind::Bytes, data).await
+        let inflow = self.0.as_mut().ok_or(Broken)?;
+        inflow.write(Kind::Bytes, data).await
     }
 
     /// The answer is complete.
     pub fn finish(mut self) {
-        self.0.end(StreamEnd::Clean);
+        self.end(StreamEnd::Clean);
     }
 
     /// The answer broke off; the text reaches the controller.
     pub fn abort(mut self, text: impl Into<String>) {
-        self.0.end(StreamEnd::Broken(text.into()));
+        self.end(StreamEnd::Broken(text.into()));
+    }
+
+    fn end(&mut self, end: StreamEnd) {
+        if let Some(mut inflow) = self.0.take() {
+            inflow.end(end);
+        }
     }
 }
 
 impl Drop for BodyWriter {
     fn drop(&mut self) {
         let text = "the request's handler ended without a complete answer";
-        self.0.end(StreamEnd::Broken(text.into()));
+        self.end(StreamEnd::Broken(text.into()));
     }
 }

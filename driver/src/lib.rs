@@ -25,6 +25,7 @@ mod handler;
 mod hub;
 mod links;
 mod meter;
+mod pieces;
 mod run;
 mod runtime;
 mod secret;

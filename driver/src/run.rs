@@ -248,6 +248,11 @@ impl<S: Side> State<S> {
                     self.ends.forget(id);
                 }
             }
+            Action::Discard(id) => {
+                if let Some(end) = self.ends.by_id.get(&id) {
+                    end.pieces.discard();
+                }
+            }
             Action::Writable(id) => self.writable(id),
             Action::Reset(id) => self.ends.reset(id),
             Action::Close(conn, code, reason) => {

@@ -69,7 +69,7 @@ fn broken() -> StreamClose {
 /// Where messages go into a stream. Dropped before its end, the stream breaks.
 #[derive(Debug)]
 #[must_use]
-pub struct MessageWriter(Inflow);
+pub struct MessageWriter(Option<Inflow>);
 
 impl MessageWriter {
     /// Sends a message; returns when there is room for the next.
@@ -78,32 +78,38 @@ impl MessageWriter {
     ///
     /// Nobody takes messages any more: see [`MessageReader::next`] for why.
     pub async fn write(&mut self, message: Message) -> Result<(), Broken> {
+        let inflow = self.0.as_mut().ok_or(Broken)?;
         match message {
-            Message::Binary(data) => self.0.write(Kind::Binary, data).await,
-            Message::Text(data) => self.0.write(Kind::Text, data).await,
+            Message::Binary(data) => inflow.write(Kind::Binary, data).await,
+            Message::Text(data) => inflow.write(Kind::Text, data).await,
         }
     }
 
     /// This side closed its WebSocket with that.
     pub fn close(mut self, close: StreamClose) {
-        self.0.end(StreamEnd::Closed(close));
+        self.end(StreamEnd::Closed(close));
     }
 
     /// This side broke; the text reaches the other.
     pub fn abort(mut self, text: impl Into<String>) {
-        self.0.end(StreamEnd::Broken(text.into()));
+        self.end(StreamEnd::Broken(text.into()));
+    }
+
+    fn end(&mut self, end: StreamEnd) {
+        if let Some(mut inflow) = self.0.take() {
+            inflow.end(end);
+        }
     }
 }
 
 impl Drop for MessageWriter {
     fn drop(&mut self) {
-        let text = "the stream was dropped";
-        self.0.end(StreamEnd::Broken(text.into()));
+        self.end(StreamEnd::Broken("the stream was dropped".into()));
     }
 }
 
-/// A request for a WebSocket stream.
-#[derive(Debug)]
+/// A request for a WebSocket stream. `Debug` leaves the subprotocols out, of which one may be a
+/// credential.
 pub struct WebSocketRequest {
     /// Path, query and headers; the handshake's own headers are the handler's to make.
     pub head: RequestHead,
@@ -115,28 +121,57 @@ pub struct WebSocketRequest {
     pub messages: MessageReader,
 }
 
+impl std::fmt::Debug for WebSocketRequest {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("WebSocketRequest")
+            .field("head", &self.head)
+            .field("credentials", &self.credentials)
+            .finish_non_exhaustive()
+    }
+}
+
 /// Answers a [`WebSocketRequest`]. Dropped, the stream fails.
 #[derive(Debug)]
 #[must_use]
-pub struct WebSocketResponder(pub(crate) Inflow);
+pub struct WebSocketResponder(Option<Inflow>);
 
 impl WebSocketResponder {
+    pub(crate) const fn new(inflow: Inflow) -> Self {
+        Self(Some(inflow))
+    }
+
     /// The stream is open; the headers name the chosen subprotocol.
     pub fn accept(self, headers: Vec<(String, String)>) -> MessageWriter {
         let status = 101;
-        self.0.tell(Event::Head(ResponseHead { status, headers }));
-        MessageWriter(self.0)
+        MessageWriter(self.answer(ResponseHead { status, headers }))
     }
 
     /// The upstream refused with this answer, which reaches the client.
     pub fn refuse(self, head: ResponseHead) -> BodyWriter {
-        self.0.tell(Event::Head(head));
-        BodyWriter(self.0)
+        BodyWriter(self.answer(head))
     }
 
     /// There was no answer; the text reaches the controller.
     pub fn fail(mut self, text: impl Into<String>) {
-        self.0.end(StreamEnd::Broken(text.into()));
+        self.end(text.into());
+    }
+
+    fn answer(mut self, head: ResponseHead) -> Option<Inflow> {
+        let inflow = self.0.take()?;
+        inflow.tell(Event::Head(head));
+        Some(inflow)
+    }
+
+    fn end(&mut self, text: String) {
+        if let Some(mut inflow) = self.0.take() {
+            inflow.end(StreamEnd::Broken(text));
+        }
+    }
+}
+
+impl Drop for WebSocketResponder {
+    fn drop(&mut self) {
+        self.end("the stream's handler ended without an answer".into());
     }
 }
 
@@ -184,7 +219,7 @@ impl Upgrade {
             Some(Piece::Head(head)) if head.status == 101 => Ok(Upgraded::Open {
                 head,
                 reader: MessageReader::new(flow),
-                writer: MessageWriter(inflow),
+                writer: MessageWriter(Some(inflow)),
             }),
             Some(Piece::Head(head)) => {
                 inflow.over = true;

@@ -33,11 +33,13 @@ impl Agent {
             Ok(envelope) => envelope,
             Err(fault) => return self.tolerated(None, fault),
         };
+        let mut envelope = envelope;
         if envelope.id.as_ref().is_some_and(|id| id.len() > MAX_ID) {
-            return self.tolerated(None, PeerFault::Malformed);
+            envelope.id = None;
+            envelope.fault = Some(PeerFault::Malformed);
         }
         if let Some(fault) = envelope.fault {
-            let id = envelope.id.as_deref();
+            let id = name_of(&envelope);
             let running = id.and_then(|id| self.streams.find(id));
             return self.malformed(&envelope.kind, id, running, fault);
         }
@@ -284,6 +286,18 @@ impl Agent {
             text: clip(text),
         });
     }
+}
+
+/// The stream or request that a message names, as far as that was read (P-065).
+fn name_of<'a>(envelope: &'a Envelope<'_>) -> Option<&'a str> {
+    let of_stream = envelope.kind.starts_with("ws_") || envelope.kind.contains("_websocket_");
+    let fields = envelope.payload.as_ref().filter(|_| of_stream);
+    let mut names = fields
+        .into_iter()
+        .flat_map(|f| [&f.stream_id, &f.request_id])
+        .filter_map(|name| name.as_deref());
+    let named = names.find(|name| !name.is_empty() && name.len() <= MAX_ID);
+    named.or(envelope.id.as_deref())
 }
 
 /// Peer texts are kept clipped: they live as long as the link.

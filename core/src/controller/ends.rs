@@ -50,6 +50,9 @@ impl Controller {
     /// Tells the local end that it failed: its last word.
     pub(super) fn fail(&mut self, id: StreamId, failure: Failure) {
         let socket = self.streams.get(id).is_some_and(|s| s.state.is_socket());
+        if failure == Failure::Overrun {
+            self.actions.push_back(Action::Discard(id));
+        }
         if socket {
             self.end_broken(id, failure);
         } else {

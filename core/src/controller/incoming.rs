@@ -26,7 +26,12 @@ impl Controller {
             Err(fault) => return self.tolerated(None, fault),
         };
         if let Some(fault) = envelope.fault {
-            let stream = envelope.id.as_deref().and_then(|id| self.streams.find(id));
+            let fields = envelope.payload.as_ref();
+            let named = envelope
+                .id
+                .as_deref()
+                .or(fields.and_then(|f| f.stream_id.as_deref()));
+            let stream = named.and_then(|id| self.streams.find(id));
             return match stream.filter(|_| self.current == Some(conn)) {
                 Some(stream) => self.break_off(stream, fault),
                 None => self.tolerated(None, fault),

@@ -193,7 +193,12 @@ impl Controller {
             let text = "the stream ended before the command's result was known";
             return self.answer_failed(id, text.into());
         }
-        socket.closed = Some(close);
+        // An original agent never says how a stream was closed (P-047); here the result did.
+        let told = socket.result && socket.channels.tells_success();
+        socket.closed = Some(match close.code {
+            StreamClose::NO_CODE if told => StreamClose::new(StreamClose::NORMAL, ""),
+            _ => close,
+        });
         if let Some(stream) = self.streams.get_mut(id) {
             stream.state.complete = true;
         }

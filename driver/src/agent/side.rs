@@ -72,7 +72,7 @@ impl<R: Runtime> AgentSide<R> {
                     credentials,
                     body: Body { flow, over: false },
                 };
-                let responder = Responder(BodyWriter(inflow));
+                let responder = Responder(BodyWriter(Some(inflow)));
                 Box::pin(async move { handler.handle(request, responder).await })
             }
             Target::WebSocket {
@@ -87,7 +87,7 @@ impl<R: Runtime> AgentSide<R> {
                     credentials,
                     messages: MessageReader::new(flow),
                 };
-                let responder = WebSocketResponder(inflow);
+                let responder = WebSocketResponder::new(inflow);
                 Box::pin(async move { handler.open(request, responder).await })
             }
             _ => return,

@@ -6,13 +6,14 @@ mod peer;
 
 use bytes::Bytes;
 use controlplane_driver::{
-    Failure, KubernetesConfig, Limits, Message, Runtime, Token, TokenSource, Upgraded,
+    BoxFuture, Failure, Handler, KubernetesConfig, Limits, Message, Request, Responder, Runtime,
+    Token, TokenSource, Upgraded, WebSocketRequest, WebSocketResponder,
 };
 use tokio::net::TcpListener;
 
 use self::peer::{BINARY, ByHand, PONG, Peer, TEXT, accepted, ask, end, next, open, opened};
 use crate::{
-    bench::{on_both, pattern, rest},
+    bench::{on_both, pair, pattern, rest},
     upstream::{Api, Connection, agent_said, get, tunnel},
 };
 
@@ -26,6 +27,47 @@ on_both! {
     an_api_that_is_down_fails_the_stream
     p170_a_stream_that_is_given_up_leaves_nothing_behind
     streams_need_no_place_among_the_requests
+    p161_a_handler_that_ends_without_an_answer_ends_the_stream
+}
+
+/// Opens nothing: it ends at once, panics, or knows no streams at all.
+struct Idle {
+    panics: bool,
+}
+
+impl Handler for Idle {
+    fn handle(&self, _: Request, responder: Responder) -> BoxFuture<'static, ()> {
+        responder.fail("not asked for");
+        Box::pin(async {})
+    }
+
+    fn open(
+        &self,
+        request: WebSocketRequest,
+        responder: WebSocketResponder,
+    ) -> BoxFuture<'static, ()> {
+        let panics = self.panics;
+        Box::pin(async move {
+            let _held = (request, responder);
+            assert!(!panics, "on purpose");
+        })
+    }
+}
+
+async fn p161_a_handler_that_ends_without_an_answer_ends_the_stream<R: Runtime>(runtime: R) {
+    for panics in [false, true] {
+        let (hub, _agent) = pair(runtime.clone(), Idle { panics }).await;
+        let refused = ask(&hub, &[]).await.answer().await.unwrap_err();
+        let text = "the stream's handler ended without an answer";
+        assert_eq!(agent_said(refused), text);
+    }
+    // One that says nothing of streams refuses them.
+    let other = |_: Request, responder: Responder| async { responder.fail("not asked for") };
+    let (hub, _agent) = pair(runtime, other).await;
+    match ask(&hub, &[]).await.answer().await.unwrap() {
+        Upgraded::Refused(head, _) => assert_eq!(head.status, 501),
+        other => panic!("{other:?}"),
+    }
 }
 
 async fn an_upgrade_asks_for_what_the_stream_names_and_passes_the_answer_on<R: Runtime>(

@@ -316,3 +316,25 @@ fn p106_channels_become_text_only_where_that_is_wanted_and_nothing_was_named() {
         assert_eq!(delivered[0], (Kind::Text, b"ls\n".to_vec()));
     }
 }
+
+#[test]
+fn p153_a_message_with_a_bad_envelope_ends_the_stream_that_it_names_and_no_other() {
+    for envelope in [json!(7), json!("i".repeat(300)), json!("other")] {
+        let mut bench = Bench::registered();
+        let named = bench.socket("s");
+        let other = bench.socket("other");
+        let payload = json!({"stream_id": "s", "data": base64(b"\x02hi")});
+        let message = json!({"type": "ws_data", "request_id": envelope, "payload": payload});
+        // What follows the object makes it no message at all.
+        bench.raw(&format!("{message} {{}}"));
+        assert!(bench.has(&Action::Reset(named)), "{envelope}");
+        assert!(!bench.has(&Action::Reset(other)), "{envelope}");
+        bench.data("other", b"\x02hi");
+        assert_eq!(bench.messages(other).len(), 1);
+    }
+    let mut bench = Bench::registered();
+    let payload = json!({"stream_id": "s", "path": EXEC});
+    bench.frame(json!({"type": "ws_start", "request_id": 7, "payload": payload}));
+    let sent = bench.sent();
+    assert_eq!(sent[0]["request_id"], "s", "P-191");
+}

@@ -287,3 +287,39 @@ fn p162_an_error_about_no_stream_is_only_noticed() {
     let notice = Notice::PeerError("duplicate request id".into());
     assert!(bench.has(&Action::Notice(notice)));
 }
+
+#[test]
+fn p047_a_close_without_a_code_after_the_result_is_a_normal_one() {
+    for (protocol, framed, code) in [
+        (V5, [b"\x02", SUCCESS].concat(), 1000),
+        ("binary.k8s.io", b"\x02x".to_vec(), 1005),
+    ] {
+        let mut bench = Bench::foreign();
+        let (id, name) = bench.socket(EXEC, &[protocol]);
+        bench.message(&name, &framed);
+        bench.closes(&name, None);
+        assert_eq!(bench.told(id).last(), Some(&Told::Closed(code, None)));
+    }
+}
+
+#[test]
+fn what_there_is_no_room_for_is_taken_back_before_the_stream_fails() {
+    let mut bench = Bench::with_agent(json!({}), |c| c.limits = SMALL);
+    let (id, name) = bench.socket(EXEC, &[V5]);
+    for _ in 0..4 {
+        bench.message(&name, &[2; 301]);
+    }
+    let about = |action: &&Action| {
+        matches!(action, Action::Discard(to) | Action::Deliver(to, ..) | Action::Closed(to, ..)
+            if *to == id)
+    };
+    let actions = bench.take();
+    let last: Vec<&Action> = actions.iter().filter(about).skip(3).collect();
+    let [discard, status, closed] = last[..] else {
+        panic!("{last:?}")
+    };
+    assert_eq!(discard, &Action::Discard(id));
+    assert!(matches!(status, Action::Deliver(..)), "{status:?}");
+    assert!(matches!(closed, Action::Closed(..)), "{closed:?}");
+    assert_eq!(bench.controller.stats().held_in, 0);
+}

@@ -225,12 +225,16 @@ fn a_client_waits_for_what_the_agent_grants() {
         );
         bench.run();
     }
-    // Five in the window, the last of them over its limit, and one queued.
-    assert_eq!(taken, 6);
+    // Five in the window, the last of them over its limit, and none that would wait for more.
+    assert_eq!((taken, bench.controller.stats().held_out), (5, 0));
     bench.take();
     let grant = json!({"bytes": 2000});
     bench.says("proxy_request_grant", &name, grant);
     assert!(bench.has(&Action::Writable(id)));
+    bench
+        .controller
+        .send(id, Kind::Binary, piece.clone())
+        .unwrap();
     assert_eq!(bench.sent_types(), ["proxy_websocket_data"]);
     bench.says("proxy_request_grant", "nobody", json!({"bytes": 2000}));
     bench.says("proxy_request_grant", &name, json!({"bytes": -1}));
@@ -314,4 +318,25 @@ fn a_client_that_does_not_read_loses_its_stream_and_no_other() {
     assert!(actions.iter().any(overrun), "{actions:?}");
     bench.message(&fine, b"\x02hi");
     assert_eq!(bench.told(other).last(), Some(&binary(b"hi")));
+}
+
+#[test]
+fn streams_without_credit_take_no_room_from_others() {
+    let mut bench = Bench::modern_with(|c| {
+        let limits = &mut c.limits;
+        (limits.chunk, limits.send_stream, limits.send_total) = (100, 1000, 8000);
+    });
+    let (other, _) = bench.open_socket(EXEC, V5);
+    for _ in 0..10 {
+        let (id, _) = bench.open_socket(EXEC, V5);
+        let piece = Bytes::from(vec![2; 4096]);
+        while bench
+            .controller
+            .send(id, Kind::Binary, piece.clone())
+            .is_ok()
+        {
+            bench.run();
+        }
+    }
+    assert!(bench.client_says(other, b"key").is_ok());
 }
