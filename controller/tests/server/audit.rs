@@ -13,7 +13,7 @@ use tracing::level_filters::LevelFilter;
 use tracing_subscriber::{Layer as _, filter::Targets, fmt::MakeWriter, layer::SubscriberExt as _};
 
 use crate::{
-    socket::{EXEC, V5, close, closed, message, passes, socket},
+    socket::{EXEC, FORWARD, TUNNEL, V5, close, closed, message, passes, socket},
     world::{World, empty, full, piece, pieces, text, within},
 };
 
@@ -254,10 +254,8 @@ async fn each_way_for_a_stream_to_end_has_its_word() {
         agent.expect("proxy_cancel").await;
         log.audit(3).await;
 
-        let (id, mut client) = world.open(&mut agent, EXEC, V5).await;
-        agent.says(&id, &Message::binary(&b"\x03{}"[..])).await;
+        let (id, mut client) = world.open(&mut agent, FORWARD, TUNNEL).await;
         agent.closes(&id, None, "").await;
-        message(&mut client).await;
         closed(&mut client).await;
         log.audit(4).await;
 

@@ -100,7 +100,8 @@ async fn the_clusters_close_comes_after_its_messages_with_its_code() {
             (Some(1000), "done", Some((1000, "done"))),
             (Some(1011), "broken", Some((1011, "broken"))),
             (Some(4321), "own", Some((4321, "own"))),
-            (None, "", None),
+            // As an original agent closes it, which knows no codes (P-047).
+            (None, "", Some((1000, ""))),
         ] {
             let (id, mut client) = world.open(&mut agent, EXEC, V5).await;
             let last = Message::binary(vec![1; 1 << 19]);
@@ -112,6 +113,10 @@ async fn the_clusters_close_comes_after_its_messages_with_its_code() {
             let expected = expected.map(|(code, reason)| (code, reason.to_owned()));
             assert_eq!(closed(&mut client).await, expected);
         }
+        // Where no result says how it went, nothing is made up.
+        let (id, mut client) = world.open(&mut agent, FORWARD, TUNNEL).await;
+        agent.closes(&id, None, "").await;
+        assert_eq!(closed(&mut client).await, None);
     })
     .await;
 }
