@@ -1,11 +1,24 @@
 //! One request as its two ends saw it, and what must hold between them (design, invariant 1).
 
-use controlplane_core::{Failure, Limits, OpenError, RequestHead, ResponseHead, StreamId};
+mod reader;
+mod steps;
+mod talk;
+mod tells;
+#[cfg(test)]
+#[allow(clippy::unwrap_used, reason = "in a test a panic is the message")]
+mod tests;
 
-use crate::{
-    content::{Way, is_piece},
-    plan::Plan,
+use std::time::Duration;
+
+use controlplane_core::{Failure, Limits, OpenError, RequestHead, ResponseHead, StreamId, Time};
+
+pub use self::{
+    reader::Reader,
+    steps::Step,
+    talk::{GONE, Lane, Talk, chosen},
+    tells::Tells,
 };
+use crate::{content::Way, plan::Plan};
 
 /// A broken rule, in words.
 pub type Check = Result<(), String>;
@@ -21,57 +34,12 @@ pub enum Outcome {
     Finished,
     /// The controller itself went.
     HostGone,
+    /// The client closed its WebSocket.
+    Left,
+    /// No client of this controller asked for it.
+    Nobodys,
     /// It was never opened.
     Refused(OpenError),
-}
-
-/// What one end holds of what it was delivered.
-#[derive(Debug, Default)]
-pub struct Reader {
-    /// All that came.
-    pub got: usize,
-    /// Lengths of the deliveries that it has not taken yet.
-    pub waiting: std::collections::VecDeque<usize>,
-    /// The same in bytes as the limits count them.
-    pub charge: usize,
-    /// It was told that this is all.
-    pub finished: bool,
-    /// It is going to take the next one.
-    pub busy: bool,
-}
-
-impl Reader {
-    fn deliver(&mut self, request: u64, way: Way, data: &[u8], sent: usize) -> Check {
-        let at = self.got;
-        self.got += data.len();
-        self.waiting.push_back(data.len());
-        self.charge += Limits::charge(data.len());
-        let fault = if self.finished {
-            "goes on after its end".to_string()
-        } else if data.is_empty() {
-            "has an empty delivery".to_string()
-        } else if self.got > sent {
-            "has more than was sent".to_string()
-        } else if !is_piece(request, way, at, data) {
-            format!("differs from byte {at} on")
-        } else {
-            return Ok(());
-        };
-        Err(format!("request {request}: {way:?} {fault}"))
-    }
-
-    /// Takes the oldest delivery.
-    pub fn take(&mut self) -> Option<usize> {
-        let len = self.waiting.pop_front()?;
-        self.charge -= Limits::charge(len);
-        Some(len)
-    }
-
-    /// Drops everything.
-    pub fn clear(&mut self) {
-        self.waiting.clear();
-        self.charge = 0;
-    }
 }
 
 /// One request.
@@ -96,6 +64,10 @@ pub struct Exchange {
     pub body_ended: bool,
     /// The client waits for room.
     pub client_blocked: bool,
+    /// It was told to wait, and not yet called.
+    pub client_waits: bool,
+    /// What was dropped of what it had not taken, as the limits count it.
+    pub discarded: Option<usize>,
     /// What the client was answered.
     pub head: Option<ResponseHead>,
     /// The answer's body at the client.
@@ -107,6 +79,8 @@ pub struct Exchange {
     pub upstream_over: bool,
     /// The request's body there.
     pub body: Reader,
+    /// When the Kubernetes API took something of it last.
+    pub read_at: Time,
     /// The Kubernetes API sent its head.
     pub answered: bool,
     /// Bytes of the answer that the agent took.
@@ -121,6 +95,18 @@ pub struct Exchange {
     pub overrun: bool,
     /// The client broke its body off.
     pub broken_off: bool,
+    /// Somebody granted what nobody took.
+    pub granted: bool,
+    /// Somebody used its name for a request of their own.
+    pub doubled: bool,
+    /// The agent said its last word about it.
+    pub silent_agent: bool,
+    /// So did the controller.
+    pub silent_controller: bool,
+    /// Since when the Kubernetes API works on it for nobody.
+    pub orphaned: Option<Time>,
+    /// It asks for a WebSocket.
+    pub talk: Option<Talk>,
 }
 
 impl Exchange {
@@ -137,11 +123,14 @@ impl Exchange {
             sent: 0,
             body_ended: false,
             client_blocked: false,
+            client_waits: false,
+            discarded: None,
             head: None,
             answer: Reader::default(),
             upstream: None,
             upstream_over: false,
             body: Reader::default(),
+            read_at: Time::ZERO,
             answered: false,
             answer_sent: 0,
             answer_end: None,
@@ -149,6 +138,12 @@ impl Exchange {
             answering: false,
             overrun: false,
             broken_off: false,
+            granted: false,
+            doubled: false,
+            silent_agent: false,
+            silent_controller: false,
+            orphaned: None,
+            talk: None,
         }
     }
 
@@ -162,6 +157,12 @@ impl Exchange {
     #[must_use]
     pub const fn is_open(&self) -> bool {
         self.client.is_some() && self.outcome.is_none()
+    }
+
+    /// Its client has a WebSocket, which ends with a close.
+    #[must_use]
+    pub fn has_socket(&self) -> bool {
+        self.talk.as_ref().is_some_and(Talk::is_open)
     }
 
     /// The answer began.
@@ -189,14 +190,20 @@ impl Exchange {
         if self.tainted { Ok(()) } else { result }
     }
 
-    /// Whether the client has been given the whole answer.
+    /// Whether the client has been given the whole answer, or all that was said to it.
     #[must_use]
     pub fn is_complete(&self) -> bool {
+        if let Some(talk) = self.talk.as_ref().filter(|talk| talk.is_open()) {
+            return talk.is_complete();
+        }
         self.answer_end == Some(true) && self.answer.got == self.answer_sent
     }
 
     /// The answer is complete, and taken but for what is cut short by the end of the controller.
     pub fn client_finish(&mut self, stopping: bool) -> Check {
+        if self.has_socket() {
+            return Err(self.wrong("finished, and not closed"));
+        }
         if !self.tainted && !self.is_complete() {
             return Err(self.wrong("success, but the answer is not all there"));
         }
@@ -247,6 +254,42 @@ impl Exchange {
         }
         self.upstream = Some(id);
         Ok(())
+    }
+
+    /// No client of this controller asked for it.
+    #[must_use]
+    pub fn is_strangers(&self) -> bool {
+        self.talk.as_ref().is_some_and(|talk| talk.stranger)
+    }
+
+    /// What waits for one of its ends keeps to a window, unless somebody lied about that.
+    pub fn within(&self, waiting: &Reader, window: usize) -> Check {
+        let over = match &self.talk {
+            _ if self.granted => false,
+            Some(_) => !self.tainted && waiting.charge_before_last() >= window,
+            None => waiting.charge >= window + Limits::MIN_CHARGE,
+        };
+        if !over {
+            return Ok(());
+        }
+        let charge = waiting.charge;
+        Err(self.wrong(&format!("{charge} bytes in a window of {window}")))
+    }
+
+    /// How long the agent may go on with it for nobody: until it was told so, or has found out that
+    /// it cannot be told, and as long as a close may take on either side.
+    #[must_use]
+    pub fn is_forgotten(&mut self, now: Time, closing: Duration, link: Duration) -> bool {
+        let wanted = match &self.talk {
+            // The controller of this world does not know it, and says so once it hears of it.
+            Some(talk) if talk.stranger => talk.left.is_none() && talk.down.said.is_empty(),
+            _ => self.outcome.is_none(),
+        };
+        if wanted || self.tainted || !self.is_served() {
+            return false;
+        }
+        let since = *self.orphaned.get_or_insert(now);
+        now > since + closing * 2 + link
     }
 
     /// A piece of the body.

@@ -4,12 +4,12 @@ mod calls;
 
 use controlplane_core::{
     Action, Agent, AgentConfig, ConnId, Controller, ControllerConfig, Frame, Input, Kind, Limits,
-    Machine, OutFrame, RequestHead, Socket, Start, StreamEnd, Time,
+    Machine, OutFrame, RequestHead, ResponseHead, Socket, Start, StreamEnd, Target, Time,
     rules::{self, IdentityPolicy},
 };
 
 pub use self::calls::{agent_calls, controller_calls};
-use crate::tamper::field;
+use crate::message::{field, message};
 
 const CONN: ConnId = ConnId(1);
 /// So many actions in a row are no work but a loop.
@@ -23,7 +23,8 @@ const START: Start = Start {
 /// Any bytes, cut at newlines, as messages to both machines once they are registered, and as
 /// arguments of the rules.
 ///
-/// The agent has no request open, the controller has three whose names end in `-1` to `-3`.
+/// The agent has no request open, the controller has three whose names end in `-1` to `-3`, and two
+/// for WebSocket streams: `-4`, which is open and has a result to tell, and `-5`, which is not.
 ///
 /// # Panics
 ///
@@ -51,7 +52,7 @@ pub fn decode(data: &[u8]) {
 /// If it does not register.
 pub(crate) fn registered_agent() -> Agent {
     let mut config = AgentConfig::new("agent-1", "fuzz");
-    config.limits = small(Limits::agent());
+    config.limits = SMALL;
     let Ok(mut agent) = Agent::new(config, START) else {
         panic!("the configuration is refused")
     };
@@ -73,20 +74,22 @@ pub(crate) fn registered_agent() -> Agent {
 }
 
 /// A controller with small bounds, its agent registered, and three requests open: one without a
-/// body, one with half of its body sent, one answered in part.
+/// body, one with half of its body sent, one answered in part; and two streams, of which one is
+/// accepted.
 ///
 /// # Panics
 ///
 /// If the agent is not taken for registered.
 pub(crate) fn registered_controller() -> Controller {
     let mut config = ControllerConfig::new("cluster-1", "fuzz");
-    config.limits = small(Limits::controller());
+    config.limits = SMALL;
     let Ok(mut controller) = Controller::new(config, START) else {
         panic!("the configuration is refused")
     };
     controller.handle(Time::ZERO, Input::Accepted(CONN));
     let register = r#"{"type":"register","request_id":"r","payload":{"agent_id":"a",
-        "features":{"supports_streaming":true,"supports_response_streaming":true}}}"#;
+        "features":{"supports_streaming":true,"supports_response_streaming":true,
+        "upgrade_answer":true,"response_window":true,"request_window":2000}}}"#;
     controller.handle(Time::ZERO, Input::Frame(CONN, Frame::Text(register)));
     for has_body in [false, true, false] {
         let head = RequestHead {
@@ -103,31 +106,47 @@ pub(crate) fn registered_controller() -> Controller {
             assert!(controller.send(id, Kind::Bytes, half).is_ok());
         }
     }
-    let begun = r#"{"type":"proxy_response_header",
-        "request_id":"00000000000000000000000000000000-3","payload":{"status":200}}"#;
-    controller.handle(Time::ZERO, Input::Frame(CONN, Frame::Text(begun)));
+    for offered in [Vec::from(["v5.channel.k8s.io".to_string()]), Vec::new()] {
+        let opened = controller.open_websocket(Time::ZERO, exec(), offered);
+        assert!(opened.is_ok());
+    }
+    // None is answered before it is asked.
     settle(&mut controller);
-    assert_eq!(controller.stats().streams_open, 3);
+    let upgrade = r#"{"status":101,"headers":{"Sec-WebSocket-Protocol":["v5.channel.k8s.io"]}}"#;
+    for (number, answer) in [(3, r#"{"status":200}"#), (4, upgrade)] {
+        let id = format!("00000000000000000000000000000000-{number}");
+        let begun = message("proxy_response_header", &id, answer);
+        controller.handle(Time::ZERO, Input::Frame(CONN, Frame::Text(&begun)));
+    }
+    settle(&mut controller);
+    assert_eq!(controller.stats().streams_open, 5);
     controller
 }
 
-/// Bounds that a few kilobytes reach.
-const fn small(base: Limits) -> Limits {
-    Limits {
-        frame: 64 << 10,
-        streams: 8,
-        recv_stream: 4 << 10,
-        recv_total: 8 << 10,
-        send_stream: 4 << 10,
-        send_total: 8 << 10,
-        control: 8,
-        chunk: 1000,
-        buffered: 4 << 10,
-        buffered_total: 6 << 10,
-        head: 2 << 10,
-        ..base
+/// A request for a terminal.
+pub(crate) fn exec() -> RequestHead {
+    RequestHead {
+        method: "GET".into(),
+        path: "/api/exec".into(),
+        ..RequestHead::default()
     }
 }
+
+/// Bounds that a few kilobytes reach.
+const SMALL: Limits = Limits {
+    frame: 64 << 10,
+    streams: 8,
+    recv_stream: 4 << 10,
+    recv_total: 8 << 10,
+    send_stream: 4 << 10,
+    send_total: 8 << 10,
+    control: 8,
+    chunk: 1000,
+    message: 3 << 10,
+    buffered: 4 << 10,
+    buffered_total: 6 << 10,
+    head: 2 << 10,
+};
 
 /// Does what a machine says until it has no more to say, every delivery taken at once.
 fn settle(machine: &mut impl Machine) {
@@ -142,9 +161,18 @@ fn settle(machine: &mut impl Machine) {
             Action::Deliver(id, _, data) => {
                 machine.handle(Time::ZERO, Input::Consumed(id, data.len()));
             }
-            // Half of them end at once, the others stay for what comes next.
-            Action::Open(id, _) if id.0 % 2 == 0 => {
+            // Half of them end or open at once, the others stay for what comes next.
+            Action::Open(id, Target::Http { .. }) | Action::Closed(id, ..) if id.0 % 2 == 0 => {
                 machine.handle(Time::ZERO, Input::Ended(id, StreamEnd::Clean));
+            }
+            Action::Open(id, Target::WebSocket { .. }) if id.0 % 2 == 0 => {
+                let head = ResponseHead {
+                    status: 101,
+                    headers: Vec::new(),
+                };
+                machine.handle(Time::ZERO, Input::Head(id, head));
+                let said = machine.send(id, Kind::Binary, "\u{1}hello".into());
+                assert!(said.is_ok());
             }
             Action::Send(_, OutFrame::Text(text)) => assert_is_line(&text),
             _ => {}

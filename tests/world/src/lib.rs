@@ -9,6 +9,7 @@ pub mod content;
 pub mod exchange;
 pub mod fuzz;
 pub mod link;
+pub mod message;
 pub mod plan;
 pub mod rng;
 pub mod tamper;

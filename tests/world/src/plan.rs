@@ -1,10 +1,17 @@
 //! What a world is made of: its weather, the configurations, and what each request's two ends
 //! intend to do.
 
+mod limits;
+mod script;
+
 use std::time::Duration;
 
-use controlplane_core::{AgentConfig, ControllerConfig, Limits, RequestHead, ResponseHead};
+use controlplane_core::{RequestHead, ResponseHead};
 
+pub use self::{
+    limits::{MAX_PIECE, configs},
+    script::{Choice, Dial, Ending, Script, Voice},
+};
 use crate::rng::Rng;
 
 /// What goes wrong before the calm.
@@ -57,60 +64,47 @@ impl Weather {
     }
 }
 
-/// Longest piece that an end of this world hands over at once.
-pub const MAX_PIECE: usize = 6000;
-
-/// Small bounds, so that they are reached.
-fn limits(rng: &mut Rng, weather: Weather) -> Limits {
-    let roomy = !weather.is_storm();
-    let recv_stream = if roomy {
-        1 << 20
-    } else {
-        rng.len(16_000, 64_000)
-    };
-    Limits {
-        frame: if roomy { 4 << 20 } else { 256 << 10 },
-        streams: if roomy { 256 } else { rng.len(6, 40) },
-        recv_stream,
-        recv_total: if roomy {
-            64 << 20
-        } else {
-            rng.len(recv_stream, recv_stream * 2)
-        },
-        send_stream: rng.len(8_000, 32_000),
-        send_total: if roomy {
-            64 << 20
-        } else {
-            rng.len(32_000, 100_000)
-        },
-        control: 16,
-        chunk: rng.len(500, 4000),
-        buffered: if roomy { 1 << 20 } else { 32_000 },
-        buffered_total: if roomy { 64 << 20 } else { 36_000 },
-        head: 4096,
-        ..Limits::agent()
-    }
+/// What the agent says of itself when it registers.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum Manners {
+    /// It takes and gives whole bodies only, and keeps no window toward the controller.
+    Buffering,
+    /// It opens no WebSocket streams either, nor answers upgrades.
+    Deaf,
+    /// Nothing, as the first agents did.
+    Foreign,
+    /// What our agent says.
+    Ours,
 }
 
-/// The agent's configuration in this world.
-pub fn agent(rng: &mut Rng, weather: Weather) -> AgentConfig {
-    let mut config = AgentConfig::new("agent-1", "world");
-    config.limits = limits(rng, weather);
-    if weather == Weather::Storm(Most::Crowd) {
-        config.limits.streams = 6;
+impl Manners {
+    /// Those of a world.
+    pub const fn new(rng: &mut Rng) -> Self {
+        match rng.below(100) {
+            0..=9 => Self::Foreign,
+            10..=15 => Self::Buffering,
+            16..=18 => Self::Deaf,
+            _ => Self::Ours,
+        }
     }
-    config.policy = controlplane_core::rules::IdentityPolicy::Impersonate;
-    config
-}
 
-/// The controller's. Where there is room for everything, only the window makes answers wait.
-pub fn controller(rng: &mut Rng, weather: Weather, foreign: bool) -> ControllerConfig {
-    let mut config = ControllerConfig::new("cluster-1", "world");
-    config.limits = limits(rng, weather);
-    if !weather.is_storm() && !foreign {
-        config.limits.recv_stream = rng.len(4000, 40_000);
+    /// Whether bodies travel in one message.
+    #[must_use]
+    pub const fn are_whole(self) -> bool {
+        !matches!(self, Self::Ours)
     }
-    config
+
+    /// Whether the agent tells how the Kubernetes API answered an upgrade.
+    #[must_use]
+    pub const fn answer_upgrades(self) -> bool {
+        matches!(self, Self::Buffering | Self::Ours)
+    }
+
+    /// Whether no more comes of a body, or of what a client says on a `stream`, than is granted.
+    #[must_use]
+    pub const fn keep_window(self, stream: bool) -> bool {
+        matches!(self, Self::Ours) || (stream && self.answer_upgrades())
+    }
 }
 
 /// What one request is and how its ends behave.
@@ -140,11 +134,14 @@ pub struct Plan {
     pub hangs: bool,
     /// Longest piece either end hands over at once.
     pub piece: usize,
+    /// It asks for a WebSocket stream; unless that is refused, what is said here of bodies means
+    /// nothing.
+    pub script: Option<Script>,
 }
 
 impl Plan {
-    /// What request `n` does in this weather.
-    pub fn new(rng: &mut Rng, n: u64, weather: Weather) -> Self {
+    /// What request `n` does in this weather; `streams` of a thousand ask for a WebSocket.
+    pub fn new(rng: &mut Rng, n: u64, weather: Weather, streams: u64) -> Self {
         let size = |rng: &mut Rng| match rng.below(10) {
             0 => 0,
             1..=6 => rng.len(1, 3000),
@@ -178,14 +175,39 @@ impl Plan {
             answer_breaks: breaks(rng, length),
             hangs: rng.chance(50),
             piece: rng.len(200, MAX_PIECE),
+            script: None,
         };
-        if body.is_none() {
+        if rng.chance(streams) {
+            plan.talk(rng, weather);
+        }
+        if plan.body.is_none() {
             plan.head.method = "GET".into();
         }
         if weather == Weather::Still {
             plan = plan.sound(rng);
         }
         plan
+    }
+
+    /// Makes it a request for a stream.
+    fn talk(&mut self, rng: &mut Rng, weather: Weather) {
+        self.body = None;
+        self.body_breaks = None;
+        self.head.path = format!("{}/{}", self.head.path, script::path(rng));
+        let script = Script::new(rng, weather);
+        match script.dial {
+            Dial::Silent => self.cancel = Some(rng.millis(0, 40_000)),
+            Dial::Refuses if rng.chance(300) => self.cancel = Some(rng.millis(0, 40_000)),
+            _ => {}
+        }
+        // A refusal needs an answer.
+        self.answer = Some(response(rng));
+        self.answer_after = 0;
+        if script.sated.is_some() {
+            // Faster than the link, so that more waits than is granted.
+            self.client_pace = (0, 1);
+        }
+        self.script = Some(script);
     }
 
     /// The same without anything that could make the request fail, however large it is.
@@ -196,6 +218,7 @@ impl Plan {
         self.answer = Some(response(rng));
         self.answer_breaks = None;
         self.hangs = false;
+        self.script = self.script.map(|script| script.sound(rng));
         self
     }
 
@@ -207,6 +230,7 @@ impl Plan {
         self.piece = MAX_PIECE;
         self.client_pace = (0, 10);
         self.upstream_pace = (0, 10);
+        self.script = self.script.map(Script::short);
         self.sound(rng)
     }
 }

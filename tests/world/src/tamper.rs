@@ -1,19 +1,28 @@
 //! A link that is *not* lossless and in order: to prove that the oracle notices.
 
-use std::collections::VecDeque;
+use std::collections::{BTreeSet, VecDeque};
 
-use crate::link::{Side, Wire};
+use crate::{
+    link::{Side, Wire},
+    message::field,
+};
+
+/// The end of a stream.
+const CLOSE: &str = "proxy_websocket_close";
+/// Part of an answer that switches protocols.
+const UPGRADE: &str = r#""payload":{"status":101,"#;
 
 /// What is done to the messages of one type, once.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub enum Tamper {
-    /// A character of the base64 data is another.
+    /// A character of the base64 data is another; of a message not of its opcode, where it has
+    /// more.
     Alter(&'static str),
     /// It does not arrive.
     Drop(&'static str),
     /// It arrives twice.
     Duplicate(&'static str),
-    /// It arrives after the next one about the same request.
+    /// It arrives after the next one about the same request that is no grant.
     Delay(&'static str),
 }
 
@@ -25,6 +34,10 @@ pub struct Tamperer {
     skip: u64,
     /// What comes late, with the request and the direction it is about.
     held: Option<(Side, String, String)>,
+    /// What was answered with 101: the end of that answer means nothing.
+    upgraded: BTreeSet<String>,
+    /// Streams that one side closed: the close of the other answers it, and nobody waits for that.
+    closed: BTreeSet<String>,
     /// It has done its deed.
     pub done: bool,
 }
@@ -37,6 +50,8 @@ impl Tamperer {
             tamper,
             skip,
             held: None,
+            upgraded: BTreeSet::new(),
+            closed: BTreeSet::new(),
             done: false,
         }
     }
@@ -47,7 +62,9 @@ impl Tamperer {
             return VecDeque::from([wire]);
         };
         let id = field(&text, "request_id").unwrap_or_default().to_string();
-        let next = |held: &mut (Side, String, String)| held.0 == from && held.1 == id;
+        // Whose order among the others means nothing.
+        let grant = field(&text, "type").is_some_and(|kind| kind.ends_with("_grant"));
+        let next = |held: &mut (Side, String, String)| held.0 == from && held.1 == id && !grant;
         if let Some((.., late)) = self.held.take_if(next) {
             return VecDeque::from([Wire::Text(text), Wire::Text(late)]);
         }
@@ -55,7 +72,13 @@ impl Tamperer {
         | Tamper::Delay(kind)
         | Tamper::Drop(kind)
         | Tamper::Duplicate(kind)) = self.tamper;
-        if self.done || field(&text, "type") != Some(kind) {
+        if text.starts_with(r#"{"type":"proxy_response_header""#) && text.contains(UPGRADE) {
+            self.upgraded.insert(id.clone());
+        }
+        let is_close = field(&text, "type") == Some(CLOSE);
+        let answers = is_close && !self.closed.insert(id.clone());
+        let vain = answers || (kind == "proxy_response_end" && self.upgraded.contains(&id));
+        if self.done || vain || field(&text, "type") != Some(kind) {
             return VecDeque::from([Wire::Text(text)]);
         }
         if self.skip > 0 {
@@ -75,24 +98,18 @@ impl Tamperer {
     }
 }
 
-/// The same message with another first byte of data.
+/// The same message with another byte of data.
 fn altered(text: &str) -> String {
     let Some(at) = text.find("\"data\":\"").map(|at| at + 8) else {
         return text.into();
     };
+    let message = field(text, "type") == Some("proxy_websocket_data");
+    let long = text[at..].find('"').is_some_and(|len| len > 4);
+    let at = if message && long { at + 4 } else { at };
     let other = if text[at..].starts_with('A') {
         'B'
     } else {
         'A'
     };
     format!("{}{other}{}", &text[..at], &text[at + 1..])
-}
-
-/// The value of a text field in a message of our own machines, which write no escapes into those
-/// that are asked for.
-#[must_use]
-pub fn field<'a>(text: &'a str, name: &str) -> Option<&'a str> {
-    let key = format!("\"{name}\":\"");
-    let rest = &text[text.find(&key)? + key.len()..];
-    rest.split('"').next()
 }

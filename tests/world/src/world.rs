@@ -5,9 +5,11 @@ mod clients;
 mod connections;
 mod controller;
 mod faults;
+mod lies;
 mod oracle;
 mod phases;
 mod upstream;
+mod wires;
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -21,7 +23,7 @@ use self::{agent::AgentHost, controller::ControllerHost};
 use crate::{
     exchange::{Check, Exchange},
     link::{Link, Side},
-    plan::Weather,
+    plan::{self, Manners, Weather},
     rng::Rng,
     tamper::{Tamper, Tamperer},
 };
@@ -125,8 +127,7 @@ struct World {
     rng: Rng,
     now: Time,
     weather: Weather,
-    /// The agent does not stream, as the first agents did not.
-    foreign: bool,
+    manners: Manners,
     /// Nothing goes wrong any more.
     calm: bool,
     /// What stops now stays so.
@@ -140,6 +141,10 @@ struct World {
     exchanges: BTreeMap<u64, Exchange>,
     /// Names on the wire.
     names: BTreeMap<u64, String>,
+    /// The other way round.
+    numbers: BTreeMap<String, u64>,
+    /// What the agent said of itself, as the controller read it.
+    features: String,
     /// Streams at the agent that nobody in this world asked for; ended at once.
     aliens: Vec<StreamId>,
     next_request: u64,
@@ -181,12 +186,16 @@ pub fn run(setup: Setup) -> Result<Report, Violation> {
 impl World {
     fn new(setup: Setup) -> Self {
         let mut rng = Rng::new(setup.seed);
-        // It has no messages of the types that are tampered with.
-        let foreign = rng.chance(200) && setup.tamper.is_none();
-        let agent = AgentHost::new(&mut rng, setup.weather);
-        let controller = ControllerHost::new(&mut rng, setup.weather, foreign);
+        // Others have no messages of the types that are tampered with.
+        let manners = match setup.tamper {
+            None => Manners::new(&mut rng),
+            Some(_) => Manners::Ours,
+        };
+        let configs = plan::configs(&mut rng, setup.weather, manners);
+        let agent = AgentHost::new(&mut rng, configs.0);
+        let controller = ControllerHost::new(&mut rng, configs.1);
         Self {
-            foreign,
+            manners,
             rng,
             now: Time::ZERO,
             weather: setup.weather,
@@ -200,6 +209,8 @@ impl World {
             controller,
             exchanges: BTreeMap::new(),
             names: BTreeMap::new(),
+            numbers: BTreeMap::new(),
+            features: String::new(),
             aliens: Vec::new(),
             next_request: 0,
             excused_until: Time::ZERO,

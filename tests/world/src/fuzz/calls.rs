@@ -1,15 +1,19 @@
 //! Any call in any order, nonsense included.
 
+mod frames;
+
 use std::{collections::BTreeSet, time::Duration};
 
 use arbitrary::{Result, Unstructured};
 use bytes::Bytes;
 use controlplane_core::{
     Action, ConnId, Controller, Down, Frame, HeartbeatStatus, Input, Kind, Limits, Machine,
-    OutFrame, Phase, RequestHead, ResponseHead, SendError, Socket, StreamEnd, StreamId, Time,
+    OutFrame, Phase, RequestHead, ResponseHead, SendError, Socket, StreamClose, StreamEnd,
+    StreamId, Time,
 };
 
-use super::{BUDGET, assert_is_line, registered_agent, registered_controller};
+use super::{BUDGET, assert_is_line, exec, registered_agent, registered_controller};
+use crate::exchange::chosen;
 
 /// Later it never gets: where time ends, what is due cannot be told from what is not.
 const LAST: Duration = Duration::from_secs(1 << 60);
@@ -20,7 +24,7 @@ const LAST: Duration = Duration::from_secs(1 << 60);
 ///
 /// If a promise of the core is broken.
 pub fn agent_calls(data: &[u8]) {
-    let mut caller = Caller::new(registered_agent());
+    let mut caller = Caller::new(registered_agent(), None);
     let mut input = Unstructured::new(data);
     while !input.is_empty() {
         if caller.call(&mut input).is_err() {
@@ -37,7 +41,8 @@ pub fn agent_calls(data: &[u8]) {
 ///
 /// If a promise of the core is broken.
 pub fn controller_calls(data: &[u8]) {
-    let mut caller = Caller::new(registered_controller());
+    let mut caller = Caller::new(registered_controller(), Some(StreamId(4)));
+    caller.silent.insert(StreamId(3));
     let mut input = Unstructured::new(data);
     while !input.is_empty() {
         let called = match input.ratio(1, 6) {
@@ -55,17 +60,26 @@ pub fn controller_calls(data: &[u8]) {
 struct Caller<M> {
     machine: M,
     now: Time,
+    /// The last stream that this caller opened, where it is the one who does.
+    opened: Option<StreamId>,
     /// Streams that the machine or this caller ended.
     over: BTreeSet<StreamId>,
+    /// Streams of the agent that it was told to close.
+    told: BTreeSet<StreamId>,
+    /// Terminals whose client was not told how the command ended, and would be if it succeeded.
+    silent: BTreeSet<StreamId>,
     stopped: bool,
 }
 
 impl<M: Machine> Caller<M> {
-    const fn new(machine: M) -> Self {
+    const fn new(machine: M, opened: Option<StreamId>) -> Self {
         Self {
             machine,
             now: Time::ZERO,
+            opened,
             over: BTreeSet::new(),
+            told: BTreeSet::new(),
+            silent: BTreeSet::new(),
             stopped: false,
         }
     }
@@ -73,7 +87,8 @@ impl<M: Machine> Caller<M> {
     fn call(&mut self, input: &mut Unstructured<'_>) -> Result<()> {
         let conn = ConnId(input.int_in_range(0..=6)?);
         let stream = StreamId(input.int_in_range(0..=12)?);
-        match input.int_in_range(0..=17u8)? {
+        // Only ever added to: the corpus counts on the numbers.
+        match input.int_in_range(0..=20u8)? {
             0..=4 => self.frame(conn, input)?,
             5 => self.handle(Input::Connected(conn)),
             6 => {
@@ -130,6 +145,22 @@ impl<M: Machine> Caller<M> {
             16 => {
                 self.handle(Input::Wrote(conn));
                 self.handle(Input::Cancel(stream));
+                if self.opened.is_some_and(|last| stream <= last) {
+                    self.over.insert(stream);
+                }
+            }
+            18 => {
+                let close = StreamClose::new(input.arbitrary()?, "so it is");
+                self.handle(Input::Ended(stream, StreamEnd::Closed(close)));
+            }
+            19 | 20 => {
+                let protocol = input.choose(&["v5.channel.k8s.io", "channel.k8s.io", "x"])?;
+                let name = "Sec-WebSocket-Protocol".to_string();
+                let head = ResponseHead {
+                    status: 101,
+                    headers: Vec::from([(name, (*protocol).to_string())]),
+                };
+                self.handle(Input::Head(stream, head));
             }
             _ => {
                 let rarely = input.ratio(1, 20)?;
@@ -143,48 +174,13 @@ impl<M: Machine> Caller<M> {
     }
 
     fn frame(&mut self, conn: ConnId, input: &mut Unstructured<'_>) -> Result<()> {
-        const KINDS: [&str; 16] = [
-            "error",
-            "heartbeat",
-            "ping",
-            "proxy_cancel",
-            "proxy_error",
-            "proxy_request",
-            "proxy_request",
-            "proxy_request_chunk",
-            "proxy_request_stream_end",
-            "proxy_response",
-            "proxy_response_chunk",
-            "proxy_response_end",
-            "proxy_response_header",
-            "register",
-            "register_in_progress",
-            "ws_start",
-        ];
         if input.ratio(1, 8)? {
             let len = input.int_in_range(0..=200)?;
             let raw = input.bytes(len)?;
             self.handle(Input::Frame(conn, Frame::Binary(raw)));
             return Ok(());
         }
-        let kind = input.choose(&KINDS)?;
-        let name = input.int_in_range(1..=9u8)?;
-        let flags: [bool; 3] = input.arbitrary()?;
-        let text = "QUJD".repeat(input.int_in_range(0..=1500)?);
-        // Names as this controller gives them; the agent takes any.
-        let id = format!("00000000000000000000000000000000-{name}");
-        let frame = format!(
-            r#"{{"type":"{kind}","request_id":"{id}","payload":{{"agent_id":"a","path":"/api",
-            "status":200,"data":"{text}","body":"{text}","body_encoding":"base64",
-            "encoding":"base64","use_streaming":{},"supports_response_streaming":{},
-            "error":"cluster not registered","timeout":{},"features":{{
-            "supports_streaming":{},"supports_response_streaming":{}}}}}}}"#,
-            flags[0],
-            flags[1],
-            u32::from(name) * 500,
-            flags[0],
-            flags[2],
-        );
+        let frame = frames::frame(input)?;
         self.handle(Input::Frame(conn, Frame::Text(&frame)));
         Ok(())
     }
@@ -221,11 +217,34 @@ impl<M: Machine> Caller<M> {
         let stopped = matches!(action, Action::Close(..) | Action::Notice(_));
         assert!(!self.stopped || stopped, "{action:?} after the end");
         match action {
-            Action::Deliver(id, _, data) => {
-                assert!(!data.is_empty() && !self.over.contains(&id));
+            Action::Deliver(id, kind, data) => {
+                assert!(!self.over.contains(&id) && !self.told.contains(&id));
+                assert!(!data.is_empty() || kind != Kind::Bytes);
+                if data.len() > 1 && data[0] == 3 {
+                    self.silent.remove(&id);
+                }
             }
-            Action::Head(id, _) | Action::Open(id, _) | Action::Writable(id) => {
+            Action::Head(id, head) => {
                 assert!(!self.over.contains(&id), "{id:?} is over");
+                if head.status == 101 && chosen(&head).starts_with("v5.") {
+                    self.silent.insert(id);
+                }
+            }
+            Action::Open(id, _) | Action::Writable(id) => {
+                assert!(!self.over.contains(&id), "{id:?} is over");
+            }
+            Action::Closed(id, close, failure) => {
+                let lie = close.code == StreamClose::NORMAL && self.silent.contains(&id);
+                assert!(!lie, "{id:?} passes for a success");
+                if self.opened.is_some() {
+                    assert!(self.over.insert(id), "{id:?} ends twice");
+                } else {
+                    assert!(failure.is_none() && !self.over.contains(&id));
+                    assert!(self.told.insert(id), "{id:?} is closed twice");
+                }
+            }
+            Action::Finish(id) if self.opened.is_some() => {
+                assert!(self.over.insert(id), "{id:?} ends twice");
             }
             Action::Failed(id, _) | Action::Reset(id) => {
                 assert!(self.over.insert(id), "{id:?} ends twice");
@@ -269,14 +288,23 @@ impl<M: Machine> Caller<M> {
 
 impl Caller<Controller> {
     fn open(&mut self, input: &mut Unstructured<'_>) -> Result<()> {
-        let head = RequestHead {
-            method: "PUT".into(),
-            path: format!("/api/{}", "x".repeat(input.int_in_range(0..=3000)?)),
-            ..RequestHead::default()
+        let opened = if input.arbitrary()? {
+            let offers = [&["v5.channel.k8s.io", "x"][..], &["channel.k8s.io"], &[]];
+            let offered = input.choose(&offers)?;
+            let offered = offered.iter().map(ToString::to_string).collect();
+            self.machine.open_websocket(self.now, exec(), offered)
+        } else {
+            let head = RequestHead {
+                method: "PUT".into(),
+                path: format!("/api/{}", "x".repeat(input.int_in_range(0..=3000)?)),
+                ..RequestHead::default()
+            };
+            let has_body = input.arbitrary()?;
+            self.machine.open(self.now, head, has_body)
         };
-        let has_body = input.arbitrary()?;
-        if let Ok(id) = self.machine.open(self.now, head, has_body) {
-            assert!(!self.over.contains(&id), "an id is used again");
+        if let Ok(id) = opened {
+            assert!(self.opened < Some(id), "an id is used again");
+            self.opened = Some(id);
         }
         Ok(())
     }

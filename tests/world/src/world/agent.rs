@@ -3,17 +3,12 @@
 use std::{collections::BTreeMap, time::Duration};
 
 use controlplane_core::{
-    Action, Agent, AgentConfig, At, Cause, ConnId, Input, Kind, Limits, Machine as _, Phase,
-    Reason, Socket, Start, StreamId, TRANSITIONS, Target, Time,
+    Action, Agent, AgentConfig, At, Cause, ConnId, Input, Limits, Machine as _, Phase, Reason,
+    Socket, Start, StreamId, TRANSITIONS, Target, Time,
 };
 
 use super::{Event, World};
-use crate::{
-    exchange::Check,
-    link::Side,
-    plan::{self, Weather},
-    rng::Rng,
-};
+use crate::{exchange::Check, link::Side, rng::Rng};
 
 /// The agent and what its adapter keeps.
 #[derive(Debug)]
@@ -41,8 +36,7 @@ pub(super) struct AgentHost {
 }
 
 impl AgentHost {
-    pub(super) fn new(rng: &mut Rng, weather: Weather) -> Self {
-        let config = plan::agent(rng, weather);
+    pub(super) fn new(rng: &mut Rng, config: AgentConfig) -> Self {
         let start = Start {
             now: Time::ZERO,
             unix: super::UNIX,
@@ -67,6 +61,10 @@ impl AgentHost {
 
     pub(super) const fn limits(&self) -> Limits {
         self.config.limits
+    }
+
+    pub(super) const fn closing(&self) -> Duration {
+        self.config.periods.closing
     }
 
     pub(super) fn deadline(&self) -> Option<Time> {
@@ -191,16 +189,20 @@ impl World {
                 self.agent.goodbye |= text == "the agent is shutting down";
                 self.agent_closes(conn, code)
             }
+            Action::Closed(id, close, failure) => {
+                self.trace(&[now, 12, id.0, close.code.into()], close.reason.as_bytes());
+                if failure.is_some() {
+                    return Err("the agent tells its end of a failure".into());
+                }
+                self.upstream_told(id, &close)
+            }
             Action::Connect(conn) => {
                 self.trace(&[now, 2, conn.0], b"");
                 self.agent_dials(conn)
             }
             Action::Deliver(id, kind, data) => {
-                self.trace(&[now, 3, id.0], &data);
-                if kind != Kind::Bytes {
-                    return Err("the agent delivered a message as part of a body".into());
-                }
-                self.upstream_data(id, &data)
+                self.trace(&[now, 3, id.0, kind as u64], &data);
+                self.upstream_data(id, kind, &data)
             }
             Action::Finish(id) => {
                 self.trace(&[now, 4, id.0], b"");
@@ -210,14 +212,7 @@ impl World {
                 self.trace(&[now, 5], format!("{notice:?}").as_bytes());
                 Ok(())
             }
-            Action::Open(id, Target::Http { head, .. }) => {
-                self.trace(&[now, 6, id.0], head.path.as_bytes());
-                if self.agent.last_stream.is_some_and(|last| id <= last) {
-                    return Err("the agent used a stream's id again".into());
-                }
-                self.agent.last_stream = Some(id);
-                self.upstream_open(id, &head)
-            }
+            Action::Open(id, target) => self.agent_opens(id, &target),
             Action::ReconnectAfter { delay, reason, .. } => {
                 self.trace(&[now, 7], format!("{delay:?} {reason:?}").as_bytes());
                 self.agent.next_dial = self.now + delay;
@@ -265,6 +260,27 @@ impl World {
             other => Err(format!(
                 "the agent said what only controllers say: {other:?}"
             )),
+        }
+    }
+
+    fn agent_opens(&mut self, id: StreamId, target: &Target) -> Check {
+        let now = self.now.as_duration().as_nanos() as u64;
+        if self.agent.last_stream.is_some_and(|last| id <= last) {
+            return Err("the agent used a stream's id again".into());
+        }
+        self.agent.last_stream = Some(id);
+        match target {
+            Target::Http { head, .. } => {
+                self.trace(&[now, 6, id.0], head.path.as_bytes());
+                self.upstream_open(id, head)
+            }
+            Target::WebSocket {
+                head, protocols, ..
+            } => {
+                self.trace(&[now, 13, id.0], head.path.as_bytes());
+                self.upstream_dialed(id, head, protocols)
+            }
+            other => Err(format!("the agent opened something unknown: {other:?}")),
         }
     }
 

@@ -1,18 +1,24 @@
 //! The clients at the controller.
 
+mod talk;
+
 use std::time::Duration;
 
 use bytes::Bytes;
 use controlplane_core::{
-    Failure, Input, Kind, Machine as _, OpenError, ResponseHead, SendError, StreamEnd, StreamId,
+    Failure, Input, Kind, Machine as _, OpenError, PeerFault, ResponseHead, SendError, StreamClose,
+    StreamEnd, StreamId,
 };
 
 use super::{Event, World};
 use crate::{
     content::{Way, piece},
-    exchange::{Check, Exchange, Outcome},
-    plan::{Most, Plan, Weather},
+    exchange::{Check, Exchange, GONE, Outcome},
+    plan::{Manners, Most, Plan, Weather},
 };
+
+/// Of a thousand requests, so many are for WebSocket streams.
+pub(super) const STREAMS: u64 = 333;
 
 impl World {
     pub(super) fn pace(&mut self, (low, high): (u64, u64)) -> Duration {
@@ -39,7 +45,7 @@ impl World {
         let longest = if crowd { 1000 } else { 5000 };
         let next = self.rng.millis(50, longest);
         self.after(next, Event::Request);
-        let plan = Plan::new(&mut self.rng, self.next_request, self.weather);
+        let plan = Plan::new(&mut self.rng, self.next_request, self.weather, STREAMS);
         self.request(plan)
     }
 
@@ -47,14 +53,12 @@ impl World {
     pub(super) fn request(&mut self, plan: Plan) -> Check {
         let n = self.next_request;
         self.next_request += 1;
-        let mut exchange = Exchange::new(n, plan, self.foreign);
+        let mut exchange = Exchange::new(n, plan, self.manners.are_whole());
         if !self.controller.up {
             return Ok(());
         }
         let open = self.controller.machine.stats().streams_open;
-        let head = exchange.plan.head.clone();
-        let has_body = exchange.plan.body.is_some();
-        match self.controller.machine.open(self.now, head, has_body) {
+        match self.ask(&mut exchange) {
             Ok(id) => {
                 if self.controller.last_stream.is_some_and(|last| id <= last) {
                     return Err("the controller used a stream's id again".into());
@@ -70,6 +74,7 @@ impl World {
                 let right = match error {
                     OpenError::Away => away,
                     OpenError::TooManyStreams => full,
+                    OpenError::WebSocket => self.manners == Manners::Deaf,
                     _ => false,
                 };
                 if !right {
@@ -77,6 +82,7 @@ impl World {
                 }
                 self.count(match error {
                     OpenError::TooManyStreams => "refused: too many",
+                    OpenError::WebSocket => "refused: no streams",
                     _ => "refused: away",
                 });
                 exchange.outcome = Some(Outcome::Refused(error));
@@ -84,6 +90,7 @@ impl World {
             }
         }
         let cancel = exchange.plan.cancel;
+        let has_body = exchange.plan.body.is_some();
         self.exchanges.insert(n, exchange);
         if has_body {
             let pace = self.client_pace(n);
@@ -100,6 +107,9 @@ impl World {
         let Some((exchange, id)) = wanted.and_then(|e| Some((e, e.client?))) else {
             return Ok(());
         };
+        if exchange.talk.is_some() {
+            return self.client_talks(n);
+        }
         if exchange.body_ended || exchange.client_blocked {
             return Ok(());
         }
@@ -124,6 +134,7 @@ impl World {
             }
             Err(SendError::Blocked(back)) => {
                 exchange.client_blocked = true;
+                exchange.client_waits = true;
                 self.count("client blocked");
                 same(&back, &data)?;
             }
@@ -152,14 +163,29 @@ impl World {
     }
 
     pub(super) fn client_cancels(&mut self, n: u64) -> Check {
-        let Some(exchange) = self.exchanges.get(&n).filter(|e| e.is_open()) else {
+        let now = self.now;
+        let Some(exchange) = self.exchanges.get_mut(&n).filter(|e| e.is_open()) else {
             return Ok(());
         };
         let Some(id) = exchange.client else {
             return Ok(());
         };
+        let talk = exchange.talk.as_mut();
+        let (stream, open) = match talk {
+            Some(talk) if talk.is_open() => {
+                talk.left = Some((now, StreamClose::new(StreamClose::GOING_AWAY, GONE)));
+                (true, true)
+            }
+            talk => (talk.is_some(), false),
+        };
+        if stream {
+            self.count(if open { "streams left" } else { "dials left" });
+        }
         self.count("cancelled");
         self.client_is_over(id, Outcome::Cancelled);
+        if stream && !open && self.rng.chance(300) {
+            return self.tell_controller(Input::Ended(id, StreamEnd::Clean));
+        }
         self.tell_controller(Input::Cancel(id))
     }
 
@@ -172,6 +198,8 @@ impl World {
             return Ok(());
         };
         self.read_on(n);
+        // It may have waited for this word.
+        self.talk_on(n);
         self.tell_controller(Input::Consumed(id, len))
     }
 
@@ -202,14 +230,34 @@ impl World {
     }
 
     pub(super) fn client_head(&mut self, id: StreamId, head: ResponseHead) -> Check {
-        self.asked(id)?.client_head(head)
+        let exchange = self.asked(id)?;
+        if head.status != 101 {
+            return exchange.client_head(head);
+        }
+        exchange.client_opened(&head)?;
+        let n = exchange.n;
+        self.count("streams open");
+        self.talk_on(n);
+        Ok(())
     }
 
-    pub(super) fn client_data(&mut self, id: StreamId, data: &[u8]) -> Check {
+    pub(super) fn client_data(&mut self, id: StreamId, kind: Kind, data: &Bytes) -> Check {
         let exchange = self.asked(id)?;
+        if kind != Kind::Bytes {
+            return self.client_message(id, kind, data);
+        }
         exchange.client_data(data)?;
         let n = exchange.n;
         self.read_on(n);
+        Ok(())
+    }
+
+    /// There is no room for what the client has not taken.
+    pub(super) fn client_discards(&mut self, id: StreamId) -> Check {
+        let exchange = self.asked(id)?;
+        exchange.discarded = Some(exchange.answer.charge);
+        exchange.answer.clear();
+        self.count("discarded");
         Ok(())
     }
 
@@ -222,24 +270,13 @@ impl World {
     }
 
     pub(super) fn client_failed(&mut self, id: StreamId, failure: Failure) -> Check {
-        let n = self.asked(id)?.n;
+        let exchange = self.asked(id)?;
+        let n = exchange.n;
+        if exchange.has_socket() {
+            return Err(format!("request {n} failed, and was not closed"));
+        }
         self.explain(n, &failure)?;
-        self.count(match &failure {
-            Failure::Agent(text) if text.contains("shutting down") => "failed: agent stops",
-            Failure::Agent(text) if text.contains("faster") => "failed: upstream too slow",
-            Failure::Agent(text) if text.contains("time limit") => "failed: time limit",
-            Failure::Agent(text) if text.contains("longer than") => "failed: answer too long",
-            Failure::Agent(text) if text.contains("too many answers") => "failed: answers too long",
-            Failure::Agent(text) if text.contains("at once") => "failed: too many for the agent",
-            Failure::Agent(_) => "failed: upstream",
-            Failure::Cancelled => "failed: broken off",
-            Failure::Disconnected => "failed: disconnected",
-            Failure::Fault(_) => "failed: lied about",
-            Failure::Overrun => "failed: client too slow",
-            Failure::RequestTooLarge => "failed: request too large",
-            Failure::Shutdown => "failed: controller stops",
-            _ => "failed: otherwise",
-        });
+        self.count(name(&failure));
         let outcome = match failure {
             Failure::Cancelled => Outcome::Cancelled,
             failure => Outcome::Failed(failure),
@@ -253,9 +290,43 @@ impl World {
         if !std::mem::take(&mut exchange.client_blocked) {
             return Err("a client that was not refused is called".into());
         }
-        let n = exchange.n;
-        self.after(Duration::ZERO, Event::ClientSends(n));
+        exchange.client_waits = false;
+        let (n, talks) = (exchange.n, exchange.talk.is_some());
+        if talks {
+            self.talk_on(n);
+        } else {
+            self.after(Duration::ZERO, Event::ClientSends(n));
+        }
         Ok(())
+    }
+}
+
+/// What a failure is counted as.
+fn name(failure: &Failure) -> &'static str {
+    match failure {
+        Failure::Agent(text) if text.contains("shutting down") => "failed: agent stops",
+        Failure::Agent(text) if text.contains("takes in time") => "failed: upstream too slow",
+        Failure::Agent(text) if text.contains("time limit") => "failed: time limit",
+        Failure::Agent(text) if text.contains("longer than") => "failed: answer too long",
+        Failure::Agent(text) if text.contains("too many answers") => "failed: answers too long",
+        Failure::Agent(text) if text.contains("result was known") => "failed: no result",
+        Failure::Agent(text) if text.contains("before it was open") => "failed: closed unopened",
+        Failure::Agent(text) if text.contains("with code") => "failed: closed with a code",
+        Failure::Agent(text) if text.contains("without a code") => "failed: closed with a code",
+        Failure::Agent(text) if text.contains("message of") => "failed: message too long",
+        Failure::Agent(text) if text.contains("at once") => "failed: too many for the agent",
+        Failure::Agent(_) => "failed: upstream",
+        Failure::Cancelled => "failed: broken off",
+        Failure::Disconnected => "failed: disconnected",
+        Failure::Fault(PeerFault::MessageTooLong) => "failed: message too long",
+        Failure::Fault(PeerFault::Subprotocol) => "failed: subprotocol",
+        Failure::Fault(_) => "failed: lied about",
+        Failure::MessageTooLong => "failed: message too long",
+        Failure::Overrun => "failed: client too slow",
+        Failure::Refused { .. } => "failed: refused",
+        Failure::RequestTooLarge => "failed: request too large",
+        Failure::Shutdown => "failed: controller stops",
+        _ => "failed: otherwise",
     }
 }
 

@@ -107,9 +107,7 @@ impl World {
         };
         let wire = self.wire(frame)?;
         let wire = match wire {
-            Wire::Text(text) if self.foreign && text.starts_with("{\"type\":\"register\"") => {
-                Wire::Text(text.replace("streaming\":true", "streaming\":false"))
-            }
+            Wire::Text(text) => Wire::Text(self.overhear_agent(text)?),
             wire => wire,
         };
         self.transmit(link, Side::Agent, wire);
@@ -196,10 +194,14 @@ impl World {
                 self.tell(to.other(), Input::Wrote(conn))?;
             }
             let receiver = self.links.get(&id).and_then(|link| link.conn(to));
+            let last = self.last_word(to, &wire);
             if let Some(conn) = receiver {
                 self.deliver(id, to, conn, wire)?;
             }
             self.settle()?;
+            if let (Some(n), Some(_)) = (last, receiver) {
+                self.waits_no_more(n)?;
+            }
         }
     }
 

@@ -1,19 +1,17 @@
 //! The controller's adapter in this world.
 
-use std::collections::BTreeMap;
+use std::{collections::BTreeMap, time::Duration};
 
 use controlplane_core::{
-    Action, CloseCode, ConnId, Controller, ControllerConfig, Failure, Input, Kind, Limits,
-    Machine as _, OutFrame, Socket, Start, StreamId, Time,
+    Action, CloseCode, ConnId, Controller, ControllerConfig, Failure, Input, Limits, Machine as _,
+    OutFrame, Socket, Start, StreamId, Time,
 };
 
 use super::{Event, World};
 use crate::{
     exchange::{Check, Outcome},
     link::{Side, Wire},
-    plan::{self, Weather},
     rng::Rng,
-    tamper::field,
 };
 
 /// The controller and what its adapter keeps.
@@ -37,8 +35,7 @@ pub(super) struct ControllerHost {
 }
 
 impl ControllerHost {
-    pub(super) fn new(rng: &mut Rng, weather: Weather, foreign: bool) -> Self {
-        let config = plan::controller(rng, weather, foreign);
+    pub(super) fn new(rng: &mut Rng, config: ControllerConfig) -> Self {
         let start = Start {
             now: Time::ZERO,
             unix: super::UNIX,
@@ -59,6 +56,10 @@ impl ControllerHost {
 
     pub(super) const fn limits(&self) -> Limits {
         self.config.limits
+    }
+
+    pub(super) const fn closing(&self) -> Duration {
+        self.config.periods.closing
     }
 
     pub(super) fn deadline(&self) -> Option<Time> {
@@ -156,18 +157,23 @@ impl World {
                 self.trace(&[now, 31, conn.0], text.as_bytes());
                 self.controller_closes(conn, code)
             }
+            Action::Closed(id, close, failure) => {
+                let text = format!("{close:?} {failure:?}");
+                self.trace(&[now, 41, id.0], text.as_bytes());
+                self.orphaned(failure.as_ref());
+                self.client_closed(id, &close, failure)
+            }
             Action::Deliver(id, kind, data) => {
-                self.trace(&[now, 32, id.0], &data);
-                if kind != Kind::Bytes {
-                    return Err("the controller delivered a message as part of a body".into());
-                }
-                self.client_data(id, &data)
+                self.trace(&[now, 32, id.0, kind as u64], &data);
+                self.client_data(id, kind, &data)
+            }
+            Action::Discard(id) => {
+                self.trace(&[now, 42, id.0], b"");
+                self.client_discards(id)
             }
             Action::Failed(id, failure) => {
                 self.trace(&[now, 33, id.0], format!("{failure:?}").as_bytes());
-                if failure == Failure::Disconnected {
-                    self.controller.orphans += 1;
-                }
+                self.orphaned(Some(&failure));
                 self.client_failed(id, failure)
             }
             Action::Finish(id) => {
@@ -216,6 +222,13 @@ impl World {
         }
     }
 
+    /// Why a request failed: that the agent is lost has to be told behind it.
+    fn orphaned(&mut self, failure: Option<&Failure>) {
+        if failure == Some(&Failure::Disconnected) {
+            self.controller.orphans += 1;
+        }
+    }
+
     fn controller_closes(&mut self, conn: ConnId, code: CloseCode) -> Check {
         self.count("closed by the controller");
         let Some(link) = self.controller.conns.get(&conn).copied() else {
@@ -237,26 +250,10 @@ impl World {
             return Err("the controller sends without a connection".into());
         };
         let wire = self.wire(frame)?;
-        if let Wire::Text(text) = &wire
-            && text.starts_with("{\"type\":\"proxy_request\",")
-        {
-            self.learn_name(text)?;
+        if let Wire::Text(text) = &wire {
+            self.overhear_controller(text)?;
         }
         self.transmit(link, Side::Controller, wire);
-        Ok(())
-    }
-
-    /// Keeps the name of a request, for those who want to lie about it.
-    fn learn_name(&mut self, text: &str) -> Check {
-        let name = field(text, "request_id").unwrap_or_default();
-        let n = field(text, "path").and_then(|path| path.strip_prefix("/api/r")?.parse().ok());
-        let Some(n) = n else {
-            return Err("the controller asks what it was not asked".into());
-        };
-        if self.names.values().any(|known| known == name) {
-            return Err(format!("the name {name} was used again"));
-        }
-        self.names.insert(n, name.into());
         Ok(())
     }
 

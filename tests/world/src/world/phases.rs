@@ -5,11 +5,12 @@ use std::time::Duration;
 
 use controlplane_core::{Input, Machine as _, Time};
 
-use super::{Event, World, faults::message, oracle::is_empty};
+use super::{Event, World, clients::STREAMS, oracle::is_empty};
 use crate::{
     exchange::{Check, Outcome},
     link::{Side, Wire},
-    plan::{Plan, Weather},
+    message::message,
+    plan::{Manners, Plan, Script, Weather},
 };
 
 const STORM: Duration = Duration::from_secs(240);
@@ -46,7 +47,10 @@ impl World {
         let all: Vec<(u64, bool, bool)> = self
             .exchanges
             .values()
-            .map(|e| (e.n, e.tainted, e.answered))
+            .map(|e| {
+                let lied_about = e.tainted || e.is_strangers();
+                (e.n, lied_about, e.answered || e.talk.is_some())
+            })
             .collect();
         for (n, lied_about, answered) in all {
             if lied_about {
@@ -55,6 +59,7 @@ impl World {
             if answered {
                 // It may have hung in the middle.
                 self.after(Duration::ZERO, Event::UpstreamAnswers(n));
+                self.after(Duration::ZERO, Event::UpstreamReads(n));
             }
         }
     }
@@ -64,8 +69,14 @@ impl World {
         self.after(Duration::ZERO, Event::Cancel(n));
         let name = self.names.get(&n).cloned();
         if let (Some(name), Some(link)) = (name, self.agent.link) {
-            let cancel = message("proxy_cancel", &name, "{}");
-            self.transmit(link, Side::Controller, Wire::Text(cancel));
+            if let Some(exchange) = self.exchanges.get_mut(&n) {
+                exchange.tainted = true;
+            }
+            let stream = format!(r#"{{"stream_id":"{name}"}}"#);
+            for (kind, payload) in [("proxy_cancel", "{}"), ("proxy_websocket_close", &*stream)] {
+                let text = message(kind, &name, payload);
+                self.transmit(link, Side::Controller, Wire::Text(text));
+            }
         }
     }
 
@@ -140,14 +151,14 @@ impl World {
     fn serve_the_new(&mut self) -> Check {
         let first = self.next_request;
         for _ in 0..5 {
-            let plan = Plan::new(&mut self.rng, self.next_request, Weather::Fair);
-            let plan = plan.calm(&mut self.rng);
+            let plan = self.calm_plan();
             self.request(plan)?;
         }
         self.until(self.now + Duration::from_secs(60), |world| world.is_quiet())?;
         for (n, exchange) in self.exchanges.range(first..) {
-            if exchange.outcome != Some(Outcome::Finished) {
-                let outcome = &exchange.outcome;
+            let outcome = &exchange.outcome;
+            let heard = exchange.talk.as_ref().is_none_or(|talk| talk.up.is_whole());
+            if !matches!(outcome, Some(Outcome::Finished | Outcome::Left)) || !heard {
                 return Err(format!("request {n} in the calm: {outcome:?}"));
             }
         }
@@ -157,12 +168,25 @@ impl World {
         self.empty()
     }
 
+    /// What nothing can make fail.
+    fn calm_plan(&mut self) -> Plan {
+        let streams = match self.manners {
+            Manners::Deaf => 0,
+            _ => STREAMS,
+        };
+        let n = self.next_request;
+        Plan::new(&mut self.rng, n, Weather::Fair, streams).calm(&mut self.rng)
+    }
+
     /// Both stop in time, whatever is still open.
     fn stop(&mut self) -> Check {
         for _ in 0..2 {
             let n = self.next_request;
-            let mut plan = Plan::new(&mut self.rng, n, Weather::Fair).calm(&mut self.rng);
-            plan.body = Some(5000);
+            let mut plan = self.calm_plan();
+            match plan.script {
+                Some(script) => plan.script = Some(Script::idle(script)),
+                None => plan.body = Some(5000),
+            }
             self.request(plan)?;
             if let Some(exchange) = self.exchanges.get_mut(&n) {
                 // Its client never sends: nothing ends it but the shutdown.

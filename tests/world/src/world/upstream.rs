@@ -1,5 +1,7 @@
 //! The Kubernetes API at the agent.
 
+mod talk;
+
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -9,7 +11,14 @@ use super::{Event, World, clients::same};
 use crate::{
     content::{Way, piece},
     exchange::{Check, Exchange},
+    plan::Dial,
 };
+
+/// The number of the request that asks for this path.
+pub(super) fn number(path: &str) -> Option<u64> {
+    let rest = path.strip_prefix("/api/r")?;
+    rest.split('/').next()?.parse().ok()
+}
 
 impl World {
     fn upstream_pace(&mut self, n: u64) -> Duration {
@@ -21,7 +30,6 @@ impl World {
     }
 
     pub(super) fn upstream_open(&mut self, id: StreamId, head: &RequestHead) -> Check {
-        let number = |path: &str| path.strip_prefix("/api/r")?.parse::<u64>().ok();
         let Some(n) = number(&head.path) else {
             return self.alien(id, &head.path);
         };
@@ -74,6 +82,10 @@ impl World {
         let Some(id) = exchange.upstream.filter(|_| !exchange.upstream_blocked) else {
             return Ok(());
         };
+        let script = exchange.plan.script.as_ref();
+        if script.is_some_and(|script| script.dial != Dial::Refuses) {
+            return self.upstream_talks(n, id);
+        }
         let plan = &exchange.plan;
         let Some(head) = plan.answer.clone() else {
             exchange.answer_end = Some(false);
@@ -137,6 +149,7 @@ impl World {
     }
 
     pub(super) fn upstream_reads(&mut self, n: u64) -> Check {
+        let now = self.now;
         let Some(exchange) = self.exchanges.get_mut(&n).filter(|e| e.is_served()) else {
             return Ok(());
         };
@@ -144,6 +157,7 @@ impl World {
         let (Some(len), Some(id)) = (exchange.body.take(), exchange.upstream) else {
             return Ok(());
         };
+        exchange.read_at = now;
         self.serve_on(n);
         self.tell_agent(Input::Consumed(id, len))
     }
@@ -156,12 +170,14 @@ impl World {
         let read = exchange.body.waiting.is_empty();
         let whole = exchange.body.finished && read;
         let enough = whole || exchange.body.got >= exchange.plan.answer_after;
-        if !read && !std::mem::replace(&mut exchange.body.busy, true) {
+        let talks = exchange.talk.is_some();
+        let takes = !read && exchange.is_read(self.calm);
+        if takes && !std::mem::replace(&mut exchange.body.busy, true) {
             let pace = self.upstream_pace(n);
             self.after(pace, Event::UpstreamReads(n));
         }
         let begun = self.exchanges.get(&n).is_some_and(|e| e.answered);
-        if enough && !begun {
+        if (enough && !begun) || talks {
             self.answer_on(n);
         }
     }
@@ -175,10 +191,16 @@ impl World {
         }
     }
 
-    pub(super) fn upstream_data(&mut self, id: StreamId, data: &[u8]) -> Check {
+    pub(super) fn upstream_data(&mut self, id: StreamId, kind: Kind, data: &[u8]) -> Check {
         let Some(exchange) = self.served(id)? else {
             return Ok(());
         };
+        if exchange.talk.is_some() {
+            return self.upstream_message(id, kind, data);
+        }
+        if kind != Kind::Bytes {
+            return Err("the agent delivered a message as part of a body".into());
+        }
         exchange.upstream_data(data)?;
         let n = exchange.n;
         self.serve_on(n);
@@ -197,13 +219,20 @@ impl World {
 
     pub(super) fn upstream_reset(&mut self, id: StreamId) -> Check {
         let overrun = self.agent_is_full(id);
-        let exchange = self.served(id)?;
-        if let Some(exchange) = exchange {
+        if let Some(exchange) = self.served(id)? {
             exchange.overrun |= overrun;
+            let n = exchange.n;
+            self.explain_reset(n)?;
+        }
+        if let Some(exchange) = self.served(id)? {
             exchange.upstream_gone();
         }
         self.agent.streams.remove(&id);
         self.count("reset");
+        if self.rng.chance(100) {
+            // An adapter that crosses it: without effect.
+            self.tell_agent(Input::Ended(id, StreamEnd::Clean))?;
+        }
         Ok(())
     }
 

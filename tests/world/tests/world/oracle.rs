@@ -28,7 +28,8 @@ fn without_tampering_every_request_succeeds() {
         weather: Weather::Still,
         ..Setup::of(seed)
     };
-    for report in all(0..6, setup) {
+    let mut ends = [0; 3];
+    for report in all(0..8, setup) {
         let counts = report
             .unwrap_or_else(|violation| panic!("{violation}"))
             .counts;
@@ -39,8 +40,18 @@ fn without_tampering_every_request_succeeds() {
             .map(|(_, count)| count)
             .sum();
         assert_eq!(failed, 2, "{counts:?}");
-        assert_eq!(counts["requests"], counts["finished"] + 2);
+        let ended = ["finished", "closed by the client", "closed by the upstream"]
+            .map(|what| counts.get(what).copied().unwrap_or_default());
+        assert_eq!(
+            counts["requests"],
+            ended.iter().sum::<u64>() + 2,
+            "{counts:?}"
+        );
+        for (all, count) in ends.iter_mut().zip(ended) {
+            *all += count;
+        }
     }
+    assert!(ends.iter().all(|count| *count > 30), "{ends:?}");
 }
 
 #[test]
@@ -76,7 +87,38 @@ fn messages_in_another_order_are_seen() {
     let swapped = ["differs", "not all there", "has more"];
     assert_found(Tamper::Delay("proxy_response_chunk"), &swapped);
     assert_found(Tamper::Delay("proxy_request_chunk"), &swapped);
-    let late = ["without a cause", "never ended", "differs"];
+    let late = ["without a cause", "never ended", "differs", "not all there"];
     assert_found(Tamper::Delay("proxy_response_header"), &late);
     assert_found(Tamper::Delay("proxy_request"), &late);
+}
+
+/// Which message of a stream is tampered with depends on the seed: of either direction, the first,
+/// the last or one in between.
+#[test]
+fn what_is_done_to_a_message_of_a_stream_is_seen() {
+    let message = "proxy_websocket_data";
+    // A message that ends the stream as no message, or whose loss takes the result away.
+    let fault = "without a cause";
+    let wrong = ["differs", "another kind", fault];
+    assert_found(Tamper::Alter(message), &wrong);
+    let hole = [
+        "differs",
+        "another kind",
+        "not all there",
+        "overtook",
+        "not as its client did",
+        "never ended",
+        fault,
+    ];
+    assert_found(Tamper::Drop(message), &hole);
+    let twice = ["differs", "another kind", "has more", "behind"];
+    assert_found(Tamper::Duplicate(message), &twice);
+    assert_found(Tamper::Delay(message), &hole);
+}
+
+#[test]
+fn what_is_done_to_the_end_of_a_stream_is_seen() {
+    let close = "proxy_websocket_close";
+    let open = ["never ended", "long after its client left", "for nobody"];
+    assert_found(Tamper::Drop(close), &open);
 }
