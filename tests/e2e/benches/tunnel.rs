@@ -125,7 +125,7 @@ async fn keys(client: &Client) -> Result<()> {
         socket.send(Message::binary(&b"\0x"[..])).await?;
         loop {
             let message = socket.next().await.context("the stream ended")??;
-            if message.into_data() == &b"\x01x"[..] {
+            if message.into_data() == b"\x01x"[..] {
                 break;
             }
         }

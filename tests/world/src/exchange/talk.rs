@@ -61,6 +61,8 @@ pub struct Talk {
     pub up: Lane,
     /// To the client.
     pub down: Lane,
+    /// When the agent opened it.
+    pub dialed: Time,
     /// The subprotocols that the Kubernetes API was offered.
     pub offered: Vec<String>,
     /// The subprotocol with which the Kubernetes API accepted it.

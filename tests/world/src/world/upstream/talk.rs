@@ -31,6 +31,7 @@ impl World {
         exchange.upstream_dialed(id, head, offered)?;
         if let Some(talk) = &mut exchange.talk {
             talk.offered = offered.to_vec();
+            talk.dialed = self.now;
         }
         self.agent.streams.insert(id, Some(n));
         self.answer_on(n);
@@ -50,6 +51,7 @@ impl World {
     }
 
     fn upstream_accepts(&mut self, n: u64, id: StreamId) -> Check {
+        let storm = self.weather.is_storm();
         let Some(exchange) = self.exchanges.get_mut(&n) else {
             return Ok(());
         };
@@ -70,6 +72,11 @@ impl World {
         headers.push(pair("Upgrade", "websocket"));
         if let Some(talk) = &mut exchange.talk {
             talk.accepted = Some(protocol);
+            // What a stranger says comes with the start, where nothing holds it back.
+            let late = self.now > talk.dialed + Duration::from_millis(100);
+            if late && talk.stranger && !storm && !exchange.tainted && !talk.up.is_whole() {
+                return Err(format!("request {n}: what was said early is lost"));
+            }
         }
         self.count("streams accepted");
         self.answer_on(n);
