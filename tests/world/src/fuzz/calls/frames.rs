@@ -47,29 +47,7 @@ pub(super) fn frame(input: &mut Unstructured<'_>) -> Result<String> {
     let text = "QUJD".repeat(input.int_in_range(0..=1500)?);
     // Names as this controller gives them; the agent takes any.
     let id = format!("00000000000000000000000000000000-{name}");
-    let more = match kind {
-        "ws_start" => String::new(),
-        UPGRADE => {
-            let windows = [1000, 0][usize::from(flags[2])];
-            format!(
-                r#","is_websocket":true,"protocol":"v5.channel.k8s.io, x",
-                "response_window":{windows},"request_window":{windows}"#
-            )
-        }
-        SWITCH => {
-            let offered = ["v5.channel.k8s.io", "x"][usize::from(flags[0])];
-            format!(r#","headers":{{"Sec-WebSocket-Protocol":["{offered}"]}}"#)
-        }
-        _ if kind.contains("_grant") => {
-            let bytes: i32 = input.arbitrary()?;
-            format!(r#","bytes":{bytes}"#)
-        }
-        _ if kind.contains("websocket_") || kind.starts_with("ws_") => {
-            let code: u16 = input.arbitrary()?;
-            format!(r#","stream_id":"{id}","code":{code},"protocol":"v5.channel.k8s.io""#)
-        }
-        _ => String::new(),
-    };
+    let more = more(kind, &id, flags, input)?;
     let data = match kind {
         "proxy_websocket_data" | "ws_data" => {
             let opcode = input.int_in_range(0..=11u8)?;
@@ -109,4 +87,31 @@ pub(super) fn frame(input: &mut Unstructured<'_>) -> Result<String> {
         flags[0],
         flags[2],
     ))
+}
+
+/// What messages of this type have beside what all have.
+fn more(kind: &str, id: &str, flags: [bool; 3], input: &mut Unstructured<'_>) -> Result<String> {
+    Ok(match kind {
+        "ws_start" => String::new(),
+        UPGRADE => {
+            let windows = [1000, 0][usize::from(flags[2])];
+            format!(
+                r#","is_websocket":true,"protocol":"v5.channel.k8s.io, x",
+                "response_window":{windows},"request_window":{windows}"#
+            )
+        }
+        SWITCH => {
+            let offered = ["v5.channel.k8s.io", "x"][usize::from(flags[0])];
+            format!(r#","headers":{{"Sec-WebSocket-Protocol":["{offered}"]}}"#)
+        }
+        _ if kind.contains("_grant") => {
+            let bytes: i32 = input.arbitrary()?;
+            format!(r#","bytes":{bytes}"#)
+        }
+        _ if kind.contains("websocket_") || kind.starts_with("ws_") => {
+            let code: u16 = input.arbitrary()?;
+            format!(r#","stream_id":"{id}","code":{code},"protocol":"v5.channel.k8s.io""#)
+        }
+        _ => String::new(),
+    })
 }

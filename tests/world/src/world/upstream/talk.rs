@@ -85,39 +85,44 @@ impl World {
     }
 
     /// The next message: any, or that which tells how the command ended.
-    fn upstream_says(&mut self, n: u64, id: StreamId, result: bool) -> Check {
-        let Some(exchange) = self.exchanges.get(&n) else {
-            return Ok(());
-        };
-        let Some((script, talk)) = exchange.stream() else {
-            return Ok(());
-        };
-        let tells = talk.accepted.as_deref().unwrap_or_default();
-        let tells = Tells::of(&exchange.plan.head.path, tells);
+    fn upstream_words(&mut self, n: u64, result: bool) -> Option<(usize, Said)> {
+        let exchange = self.exchanges.get(&n)?;
+        let (script, talk) = exchange.stream()?;
+        let protocol = talk.accepted.as_deref().unwrap_or_default();
+        let tells = Tells::of(&exchange.plan.head.path, protocol);
         let (voice, place, piece) = (script.upstream, talk.down.said.len(), exchange.plan.piece);
-        let said = if result {
+        if result {
+            let limits = [
+                self.agent.limits().message,
+                self.controller.limits().message,
+            ];
             let most = if self.rng.chance(300) { piece } else { 300 };
-            let most = most.min(self.agent.limits().message);
-            let most = most.min(self.controller.limits().message);
-            Said {
+            let said = Said {
                 kind: kind(tells, true),
                 lead: tells.channel(3),
-                len: self.rng.len(2, most),
-            }
-        } else {
-            let len = self.words(voice, place, piece);
-            let binary = self.rng.chance(600);
-            let (channel, len) = match self.rng.below(40) {
-                // Empty messages of any channel mean nothing.
-                0 | 1 if tells.results() => (3, 1),
-                0 => (3, len),
-                i => (1 + (i % 2) as u8, len),
+                len: self.rng.len(2, most.min(limits[0]).min(limits[1])),
             };
-            Said {
-                kind: kind(tells, binary),
-                lead: tells.channel(channel),
-                len,
-            }
+            return Some((place, said));
+        }
+        let len = self.words(voice, place, piece);
+        let binary = self.rng.chance(600);
+        let (channel, len) = match self.rng.below(40) {
+            // Empty messages of any channel mean nothing.
+            0 | 1 if tells.results() => (3, 1),
+            0 => (3, len),
+            i => (1 + (i % 2) as u8, len),
+        };
+        let said = Said {
+            kind: kind(tells, binary),
+            lead: tells.channel(channel),
+            len,
+        };
+        Some((place, said))
+    }
+
+    fn upstream_says(&mut self, n: u64, id: StreamId, result: bool) -> Check {
+        let Some((place, said)) = self.upstream_words(n, result) else {
+            return Ok(());
         };
         let data = message(n, Way::Answer, place, said);
         // A part of a byte stream has no type of its own.
