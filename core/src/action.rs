@@ -23,8 +23,9 @@ pub enum Action {
     /// with this. At the agent answer with [`crate::Input::Ended`] when that is done; at the
     /// controller the stream is over, and the failure says why where it did not end in order.
     Closed(StreamId, StreamClose, Option<Failure>),
-    /// Agent: dial; answer with [`crate::Input::Connected`] or [`crate::Input::Disconnected`].
-    Connect(ConnId),
+    /// Agent: dial; answer with [`crate::Input::Connected`] or [`crate::Input::Disconnected`]. A
+    /// gateway is dialled while the connection to the controller lives on.
+    Connect(ConnId, Endpoint),
     /// Hand data to the local end; answer with [`crate::Input::Consumed`] when it took it.
     Deliver(StreamId, Kind, Bytes),
     /// Controller: drop what was delivered on this stream and not taken yet: there is no room for
@@ -84,6 +85,16 @@ pub enum OutFrame {
     Text(String),
 }
 
+/// Whom the agent dials.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub enum Endpoint {
+    /// The controller, at the URL that the adapter was given.
+    Controller,
+    /// A gateway, at this URL, which is permitted and complete: `wss` or `ws`, with path and query
+    /// (P-007). The token goes into the header, as for the controller.
+    Gateway(String),
+}
+
 /// The local end that a stream is to be connected to.
 ///
 /// `Debug` tells only how many subprotocols there are: one may be a credential.
@@ -98,6 +109,22 @@ pub enum Target {
         head: RequestHead,
         /// Which credentials the upstream request carries.
         credentials: Credentials,
+    },
+    /// A TCP connection to an address that is on the allow-list. Answer with
+    /// [`crate::Input::Head`] when it is open.
+    Tcp {
+        /// Name to resolve.
+        host: String,
+        /// Port.
+        port: u16,
+    },
+    /// A UDP socket of its own for one client of a tunnel (P-198), to an address that is on the
+    /// allow-list. Each delivery is a datagram, and each `send`.
+    Udp {
+        /// Name to resolve.
+        host: String,
+        /// Port.
+        port: u16,
     },
     /// A WebSocket to the Kubernetes API. The same rules have been applied; the handshake's own
     /// headers are the adapter's. Messages may follow before it is open.
@@ -114,6 +141,8 @@ pub enum Target {
 impl fmt::Debug for Target {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let (name, head, protocols) = match self {
+            Self::Tcp { host, port } => return write!(f, "Tcp({host}:{port})"),
+            Self::Udp { host, port } => return write!(f, "Udp({host}:{port})"),
             Self::Http { head, .. } => ("Http", head, 0),
             Self::WebSocket {
                 head, protocols, ..
@@ -160,7 +189,8 @@ pub struct Registration {
     pub tunnel_url: String,
     /// API server; unused.
     pub api_server: String,
-    /// A gateway that the controller names. Reported, not followed, in this version.
+    /// A gateway that the controller names. It is dialled where
+    /// [`crate::AgentConfig::gateways`] permits.
     pub gateway_ws_url: String,
 }
 
@@ -186,6 +216,9 @@ pub struct Joined {
     /// Whether it answers the start of a WebSocket stream with the API's own answer (P-192): an
     /// extension of ours, without which success shows with the first data only.
     pub answers_upgrades: bool,
+    /// Whether it opens TCP and UDP tunnels: an extension of ours, without which an original agent
+    /// that has them switched off ends (W-23).
+    pub opens_tunnels: bool,
 }
 
 /// Facts for logs and metrics.
@@ -194,6 +227,18 @@ pub struct Joined {
 pub enum Notice {
     /// Controller: a heartbeat arrived.
     Heartbeat,
+    /// Agent: the link is to the gateway now; the one to the controller was closed.
+    Gateway,
+    /// Agent: the gateway cannot be reached; the link to the controller stays, and the next attempt
+    /// is `delay` away.
+    GatewayAway {
+        /// Until the next attempt.
+        delay: Duration,
+        /// Why.
+        reason: Reason,
+    },
+    /// Agent: the controller names a gateway that is not dialled, for this fault.
+    GatewayRefused(PeerFault),
     /// The peer reported an error that concerns no stream.
     PeerError(String),
     /// A message of an unknown type was skipped; the agent reports each name once.

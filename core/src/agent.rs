@@ -1,33 +1,39 @@
 //! The agent's machine: dials, registers, keeps the link alive, answers requests, comes back.
 //!
-//! This file is the public face and the life of the link ([`crate::Phase`] shows its states);
-//! `incoming` reads what the controller sends, `asked` checks it, `requests` and `sockets` keep the streams,
-//! `outgoing` decides what is framed next.
+//! This file is the public face; `life` is the life of the link ([`crate::Phase`] shows its states)
+//! and `gateway` its move to a gateway; `incoming` reads what the controller sends, `asked` checks
+//! it, `exchange`, `requests`, `bodies`, `sockets` and `tunnels` keep the streams, `outgoing`
+//! decides what is framed next.
 
 mod asked;
+mod bodies;
+mod exchange;
+mod gateway;
 mod incoming;
+mod life;
 mod outgoing;
 mod requests;
 mod sockets;
 #[cfg(test)]
 mod tests;
+mod tunnels;
 
 use alloc::{
     boxed::Box,
-    collections::{BTreeSet, VecDeque},
+    collections::{BTreeMap, BTreeSet, VecDeque},
     string::String,
 };
 use core::time::Duration;
 
 use bytes::Bytes;
 
-use self::{outgoing::Control, requests::Exchange};
+use self::{exchange::Exchange, gateway::Gateway, outgoing::Control, tunnels::Flow};
 use crate::{
     action::{Action, CloseCode, Notice},
     config::{AgentConfig, HeartbeatStatus},
     error::{ConfigError, PeerFault, Reason, SendError},
-    input::{ConnId, Down, Frame, Input, Kind, Socket, StreamId},
-    link::{Cause, Phase},
+    input::{ConnId, Frame, Input, Kind, Socket, StreamId},
+    link::Phase,
     machine::Machine,
     notices::Notices,
     rng::Rng,
@@ -60,6 +66,9 @@ pub struct Agent {
     /// Time limits of single requests.
     limits_due: BTreeSet<(Time, StreamId)>,
     streams: Streams<Exchange>,
+    /// The clients of UDP tunnels.
+    flows: BTreeMap<Flow, StreamId>,
+    gateway: Gateway,
     /// Bytes of whole answers held for a controller that takes no others.
     buffered: usize,
     status: HeartbeatStatus,
@@ -68,6 +77,8 @@ pub struct Agent {
     notices: Notices,
     control: Control,
     unknown_types: BTreeSet<Box<str>>,
+    /// UDP tunnels that were refused, as far as they were told.
+    refused_tunnels: BTreeSet<Box<str>>,
     stats: Stats,
 }
 
@@ -93,6 +104,8 @@ impl Agent {
             timers: Timers::default(),
             limits_due: BTreeSet::new(),
             streams: Streams::new(),
+            flows: BTreeMap::new(),
+            gateway: Gateway::default(),
             buffered: 0,
             status: HeartbeatStatus::default(),
             base64: Base64::new(),
@@ -100,6 +113,7 @@ impl Agent {
             notices: Notices::default(),
             control: Control::default(),
             unknown_types: BTreeSet::new(),
+            refused_tunnels: BTreeSet::new(),
             stats: Stats::default(),
         };
         agent.dial();
@@ -112,207 +126,20 @@ impl Agent {
         self.phase
     }
 
-    // ------------------------------------------------------------ life of the link
-
-    fn dial(&mut self) {
-        self.conns += 1;
-        let conn = ConnId(self.conns);
-        self.enter(Cause::Due, conn);
-        self.timers
-            .set(Timer::Dial, self.now + self.config.periods.dial);
-        self.actions.push_back(Action::Connect(conn));
-    }
-
-    /// The only place that changes the phase; where the table has no row, nothing changes.
-    fn enter(&mut self, cause: Cause, conn: ConnId) -> bool {
-        let next = self.phase.after(cause, conn);
-        if let Some(next) = next {
-            self.phase = next;
-        }
-        next.is_some()
-    }
-
-    fn connected(&mut self, conn: ConnId) {
-        if self.phase != Phase::Dialing(conn) || !self.enter(Cause::Connected, conn) {
-            return self.stale();
-        }
-        let periods = self.config.periods;
-        self.timers.stop(Timer::Dial);
-        self.timers.set(Timer::Ping, self.now + periods.ping);
-        self.timers.set(Timer::Idle, self.now + periods.idle);
-        self.ask_to_register();
-    }
-
-    fn ask_to_register(&mut self) {
-        let periods = self.config.periods;
-        self.register_until = self.now + periods.register_total;
-        let until = (self.now + periods.register).min(self.register_until);
-        self.timers.set(Timer::Register, until);
-        self.timers.stop(Timer::Heartbeat);
-        self.control.ask_to_register(self.unix(), &self.config.info);
-    }
-
-    fn disconnected(&mut self, conn: ConnId, down: Down) {
-        if self.phase.conn() != Some(conn) {
-            return self.stale();
-        }
-        let mut retry_after = None;
-        let reason = match down {
-            Down::Closed { code, .. } if code == CloseCode::Superseded as u16 => Reason::Superseded,
-            Down::Closed { code, reason } => Reason::Closed { code, reason },
-            Down::Lost(text) => Reason::Lost(text),
-            Down::Refused {
-                status,
-                retry_after: asked,
-            } => {
-                retry_after = asked;
-                match status {
-                    401 | 403 => Reason::Unauthorized(status),
-                    _ => Reason::Refused(status),
-                }
-            }
-            Down::TooBig => Reason::Peer(PeerFault::FrameTooLong),
-        };
-        self.lose(reason, None, retry_after);
-    }
-
-    /// Ends the connection and arranges for the next.
-    fn lose(&mut self, reason: Reason, close: Option<CloseCode>, retry_after: Option<Duration>) {
-        let Some(conn) = self.phase.conn() else {
-            return;
-        };
-        if let Some(code) = close {
-            self.actions.push_back(Action::Close(conn, code, ""));
-        }
-        self.drop_link();
-        self.enter(Cause::Lost, conn);
-        if self.phase == Phase::Stopped {
-            return self.actions.push_back(Action::Stopped);
-        }
-        let stable = self.ready_since.take().map(|since| self.now - since);
-        if stable.is_some_and(|up| up >= self.config.backoff.stable) {
-            self.failures = 0;
-        }
-        self.failures = self.failures.saturating_add(1);
-        // What only a person or a long time can change is not asked for often.
-        let failures = match reason {
-            Reason::Unauthorized(_) | Reason::Superseded => u32::MAX,
-            _ => self.failures,
-        };
-        let entropy = self.rng.next();
-        let delay = self.config.backoff.delay(failures, retry_after, entropy);
-        self.timers.set(Timer::Reconnect, self.now + delay);
-        self.actions.push_back(Action::ReconnectAfter {
-            delay,
-            attempt: self.failures,
-            reason,
-        });
-    }
-
-    /// Ends everything that belongs to the connection (P-158, P-174).
-    fn drop_link(&mut self) {
-        self.timers = Timers::default();
-        self.limits_due.clear();
-        self.control = Control::default();
-        self.buffered = 0;
-        while let Some((id, stream)) = self.streams.pop() {
-            if !stream.state.ended {
-                self.actions.push_back(Action::Reset(id));
-            }
-        }
-    }
-
-    fn shutdown(&mut self, grace: Duration) {
-        let Some(conn) = self.phase.conn() else {
-            self.timers = Timers::default();
-            if self.enter(Cause::Shutdown, ConnId(0)) {
-                self.actions.push_back(Action::Stopped);
-            }
-            return;
-        };
-        if let Phase::Draining(_) = self.phase {
-            // A second, shorter patience counts.
-            let until = self.now + grace;
-            if self.timers.get(Timer::Drain).is_some_and(|at| until < at) {
-                self.timers.set(Timer::Drain, until);
-            }
-            return;
-        }
-        self.enter(Cause::Shutdown, conn);
-        match self.phase {
-            Phase::Draining(_) => {
-                self.timers.stop(Timer::Register);
-                self.timers.stop(Timer::Heartbeat);
-                self.control.registering = None;
-                self.control.heartbeat = false;
-                self.timers.set(Timer::Drain, self.now + grace);
-            }
-            _ => {
-                self.drop_link();
-                let code = CloseCode::GoingAway;
-                self.actions.push_back(Action::Close(conn, code, ""));
-                self.actions.push_back(Action::Stopped);
-            }
-        }
-    }
-
-    /// Ends a shutdown once nothing is left to send.
-    fn settle(&mut self, force: bool) {
-        let Phase::Draining(conn) = self.phase else {
-            return;
-        };
-        let left = !self.streams.is_empty() || self.control.has_refusals();
-        if left && !force {
-            return;
-        }
-        self.drop_link();
-        let text = "the agent is shutting down";
-        self.actions
-            .push_back(Action::Close(conn, CloseCode::GoingAway, text));
-        self.enter(Cause::Drained, conn);
-        self.actions.push_back(Action::Stopped);
-    }
-
-    fn expired(&mut self, timer: Timer) {
-        let periods = self.config.periods;
-        let normal = Some(CloseCode::Normal);
-        match timer {
-            Timer::Dial => self.lose(Reason::DialTimeout, normal, None),
-            Timer::Drain => {
-                self.fail_all("the agent is shutting down");
-                self.timers.set(Timer::Linger, self.now + periods.linger);
-            }
-            Timer::Heartbeat => {
-                self.control.heartbeat = true;
-                self.timers
-                    .set(Timer::Heartbeat, self.now + periods.heartbeat);
-            }
-            Timer::Idle => self.lose(Reason::Idle, normal, None),
-            Timer::Linger => self.settle(true),
-            Timer::Ping => {
-                self.control.ping = true;
-                self.timers.set(Timer::Ping, self.now + periods.ping);
-            }
-            Timer::Reconnect => self.dial(),
-            Timer::Register => self.lose(Reason::RegisterTimeout, normal, None),
-            Timer::Stall => self.lose(Reason::Stalled, normal, None),
-        }
-    }
-
     fn frame(&mut self, conn: ConnId, frame: Frame<'_>) {
         if self.phase.open() != Some(conn) {
             return self.stale();
         }
         self.alive();
-        let bytes = match frame {
-            Frame::Text(text) => text.as_bytes(),
-            Frame::Binary(bytes) => bytes,
+        let len = match frame {
+            Frame::Text(text) => text.len(),
+            Frame::Binary(bytes) => bytes.len(),
         };
-        if bytes.len() > self.config.limits.frame {
+        if len > self.config.limits.frame {
             let reason = Reason::Peer(PeerFault::FrameTooLong);
             return self.lose(reason, Some(CloseCode::TooBig), None);
         }
-        self.incoming(bytes);
+        self.incoming(frame);
     }
 
     fn alive(&mut self) {

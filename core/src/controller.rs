@@ -8,8 +8,8 @@
 //! ```
 //!
 //! This file is the public face; `sessions` is the life of the connections, `incoming` reads
-//! what the agent sends, `exchange` and `sockets` keep the requests, `outgoing` decides what is
-//! framed next.
+//! what the agent sends, `exchange`, `sockets` and `tunnels` keep the requests, `ends` ends them,
+//! `outgoing` decides what is framed next.
 
 mod ends;
 mod exchange;
@@ -19,6 +19,7 @@ mod sessions;
 mod sockets;
 #[cfg(test)]
 mod tests;
+mod tunnels;
 
 use alloc::{
     collections::{BTreeMap, BTreeSet, VecDeque},
@@ -32,12 +33,13 @@ use bytes::Bytes;
 use self::{
     exchange::Exchange,
     sessions::{MAX_SWAPS, SWAP_WINDOW, Session},
+    tunnels::Flow,
 };
 use crate::{
     action::{Action, Joined, Notice},
     config::ControllerConfig,
     error::{ConfigError, OpenError, PeerFault, SendError},
-    input::{ConnId, Input, Kind, RequestHead, Socket, StreamId},
+    input::{ConnId, Input, Kind, RequestHead, Socket, StreamId, Tunnel},
     machine::Machine,
     notices::Notices,
     stats::Stats,
@@ -60,6 +62,8 @@ pub struct Controller {
     /// When newer connections took over, at most [`MAX_SWAPS`].
     swaps: VecDeque<Time>,
     streams: Streams<Exchange>,
+    /// The clients of UDP tunnels.
+    flows: BTreeMap<Flow, StreamId>,
     /// Until when streams that their client closed may deliver what it sent before.
     closing: BTreeSet<(Time, StreamId)>,
     /// Requests named so far.
@@ -100,6 +104,7 @@ impl Controller {
             joined: None,
             swaps: VecDeque::new(),
             streams: Streams::new(),
+            flows: BTreeMap::new(),
             closing: BTreeSet::new(),
             names: 0,
             buffered: 0,
@@ -154,6 +159,21 @@ impl Controller {
     ) -> Result<StreamId, OpenError> {
         self.now = self.now.advance(now);
         self.open_socket(head, protocols)
+    }
+
+    /// Opens a TCP or UDP tunnel to what `tunnel` names, as far as the agent's configuration
+    /// permits it. Data goes both ways by [`Machine::send`] and [`Action::Deliver`] at once, success
+    /// is not told; [`Action::Finish`] or [`Action::Failed`] ends it.
+    ///
+    /// There is no window: what the service, or the client here, does not take in time ends the
+    /// tunnel, and there is no half-close (P-123).
+    ///
+    /// # Errors
+    ///
+    /// No agent is registered, it opens no tunnels, this client has one, or a limit is reached.
+    pub fn open_tunnel(&mut self, now: Time, tunnel: Tunnel) -> Result<StreamId, OpenError> {
+        self.now = self.now.advance(now);
+        self.open_tunnel_stream(tunnel)
     }
 
     /// What the registered agent told, or `None` while it is away.

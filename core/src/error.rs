@@ -52,6 +52,9 @@ pub enum OpenError {
     /// No agent is registered.
     #[error("the cluster's agent is not connected")]
     Away,
+    /// This client has a stream of this UDP tunnel already.
+    #[error("the client has a stream of this tunnel already")]
+    Busy,
     /// Longer than [`crate::Limits::head`].
     #[error("the request's path and headers are too long")]
     HeadTooLong,
@@ -61,6 +64,9 @@ pub enum OpenError {
     /// More than [`crate::Limits::streams`].
     #[error("too many requests at once to this cluster")]
     TooManyStreams,
+    /// The agent opens no TCP or UDP tunnels, as far as it said.
+    #[error("the cluster's agent opens no tunnels")]
+    Tunnel,
     /// The agent opens no WebSocket streams, as it said.
     #[error("the cluster's agent opens no WebSocket streams")]
     WebSocket,
@@ -168,6 +174,12 @@ pub enum PeerFault {
     /// Longer than [`crate::Limits::frame`].
     #[error("message too long")]
     FrameTooLong,
+    /// A URL of a gateway that is none, or would send the token unencrypted (P-193).
+    #[error("invalid URL of a gateway")]
+    Gateway,
+    /// The body of an answer is declared to be compressed, and is damaged.
+    #[error("body is not gzip")]
+    Gzip,
     /// Longer than [`crate::Limits::head`].
     #[error("request head too long")]
     HeadTooLong,
@@ -190,6 +202,9 @@ pub enum PeerFault {
     /// A required field is missing or of another type.
     #[error("missing field {0}")]
     Missing(&'static str),
+    /// A host or target that is not on an allow-list of the agent's configuration (P-197).
+    #[error("not permitted by the agent's configuration")]
+    NotPermitted,
     /// More than [`crate::Limits::recv_stream`] or `recv_total` without waiting.
     #[error("more data than the receive queue holds")]
     Overrun,
@@ -199,6 +214,9 @@ pub enum PeerFault {
     /// A subprotocol that cannot be offered, or that was not.
     #[error("invalid subprotocol")]
     Subprotocol,
+    /// The target of a tunnel is no service and no port (P-140).
+    #[error("invalid target of a tunnel")]
+    Target,
     /// More than [`crate::Limits::streams`].
     #[error("too many requests at once")]
     TooManyStreams,

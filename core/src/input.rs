@@ -51,7 +51,7 @@ pub enum Input<'a> {
     /// A WebSocket message arrived. Borrowed: nothing of it is kept.
     Frame(ConnId, Frame<'a>),
     /// Agent: the local end answered with this head; the body follows by `send`. To a WebSocket
-    /// 101 opens it, and any other answer refuses it.
+    /// 101 opens it, and any other answer refuses it. A tunnel is open with any.
     Head(StreamId, ResponseHead),
     /// Agent: what the next heartbeats say.
     Status(HeartbeatStatus),
@@ -80,6 +80,8 @@ pub enum Kind {
     Binary,
     /// Part of a byte stream: boundaries mean nothing.
     Bytes,
+    /// A datagram of a UDP tunnel; never cut or joined.
+    Datagram,
     /// A WebSocket message of type text.
     Text,
 }
@@ -188,6 +190,43 @@ impl fmt::Debug for RequestHead {
             .field("headers", &names)
             .finish_non_exhaustive()
     }
+}
+
+/// What a TCP or UDP tunnel is called and where it leads (P-071). Strings may be empty, and ports 0
+/// where unknown; the agent dials the service, or the gateway's port on its own host, whichever its
+/// configuration permits.
+#[derive(Clone, Debug, Default, Eq, PartialEq)]
+pub struct Tunnel {
+    /// TCP or UDP.
+    pub transport: Transport,
+    /// Id of the tunnel, shared by all its clients.
+    pub tunnel_id: String,
+    /// Name of the gateway.
+    pub gateway_name: String,
+    /// Namespace of the gateway.
+    pub gateway_namespace: String,
+    /// Port of the gateway.
+    pub gateway_port: u16,
+    /// Name of the service.
+    pub service_name: String,
+    /// Namespace of the service.
+    pub service_namespace: String,
+    /// Port of the service.
+    pub service_port: u16,
+    /// Address of the client: for TCP with its port, for UDP without.
+    pub client_addr: String,
+    /// Port of a UDP client.
+    pub client_port: u16,
+}
+
+/// What a [`Tunnel`] carries.
+#[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
+pub enum Transport {
+    /// A byte stream: [`Kind::Bytes`].
+    #[default]
+    Tcp,
+    /// Datagrams: [`Kind::Datagram`].
+    Udp,
 }
 
 /// Status and headers of a response.

@@ -20,7 +20,7 @@
 //!
 //! ```
 //! use controlplane_core::{
-//!     Action, Agent, AgentConfig, Input, Frame, Machine, OutFrame, Socket, Start, Time,
+//!     Action, Agent, AgentConfig, Endpoint, Input, Frame, Machine, OutFrame, Socket, Start, Time,
 //! };
 //! use core::time::Duration;
 //!
@@ -28,7 +28,7 @@
 //! let mut agent = Agent::new(AgentConfig::new("agent-1f2e", "prod"), start)?;
 //!
 //! // It wants to connect at once.
-//! let Some(Action::Connect(conn)) = agent.poll(Socket::Blocked) else { panic!() };
+//! let Some(Action::Connect(conn, Endpoint::Controller)) = agent.poll(Socket::Blocked) else { panic!() };
 //! agent.handle(Time::ZERO, Input::Connected(conn));
 //!
 //! // Then it registers.
@@ -85,7 +85,7 @@ mod time;
 mod timers;
 mod wire;
 
-pub use action::{Action, CloseCode, Joined, Notice, OutFrame, Registration, Target};
+pub use action::{Action, CloseCode, Endpoint, Joined, Notice, OutFrame, Registration, Target};
 pub use agent::Agent;
 pub use backoff::Backoff;
 pub use config::{
@@ -96,7 +96,7 @@ pub use controller::Controller;
 pub use error::{ConfigError, Failure, OpenError, PeerFault, Reason, SendError};
 pub use input::{
     ConnId, Down, Frame, Input, Kind, RequestHead, ResponseHead, Socket, StreamClose, StreamEnd,
-    StreamId,
+    StreamId, Transport, Tunnel,
 };
 pub use link::{At, Cause, Phase, TRANSITIONS};
 pub use machine::Machine;

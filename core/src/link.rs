@@ -1,17 +1,5 @@
 //! Where the agent's link stands, and every way it may change: a table that the code obeys and
 //! that the state diagram in the documentation is rendered from.
-//!
-//! ```text
-//!             Connected             Registered
-//! Dialing ────────────▶ Registering ───────────▶ Ready
-//!    ▲ │                    │  ▲                 │ │ │
-//!    │ │ Lost               │  └── Reregister ───┘ │ │
-//! Due│ ▼                    │                      │ │ Shutdown
-//!  Waiting ◀────── Lost ────┴──────── Lost ────────┘ ▼
-//!    │                              Shutdown ───▶ Draining
-//!    │ Shutdown (from Dialing too)                   │ Drained, Lost
-//!    └──────────────────────────▶ Stopped ◀──────────┘
-//! ```
 
 use crate::input::ConnId;
 
@@ -60,10 +48,14 @@ pub enum Cause {
     Due,
     /// The dial failed, or the connection ended or was given up.
     Lost,
+    /// A gateway's link stands beside the controller's, and takes its place (P-082).
+    Moved,
     /// The controller accepted the registration.
     Registered,
     /// The controller does not know this agent any more.
     Reregister,
+    /// The dial of a gateway succeeded, which needs no registration (P-085).
+    Resumed,
     /// [`crate::Input::Shutdown`].
     Shutdown,
 }
@@ -71,12 +63,14 @@ pub enum Cause {
 /// Every transition of the agent's link: from, cause, to. The first phase is `Dialing`.
 pub const TRANSITIONS: &[(At, Cause, At)] = &[
     (At::Dialing, Cause::Connected, At::Registering),
+    (At::Dialing, Cause::Resumed, At::Ready),
     (At::Dialing, Cause::Lost, At::Waiting),
     (At::Dialing, Cause::Shutdown, At::Stopped),
     (At::Registering, Cause::Registered, At::Ready),
     (At::Registering, Cause::Lost, At::Waiting),
     (At::Registering, Cause::Shutdown, At::Draining),
     (At::Ready, Cause::Reregister, At::Registering),
+    (At::Ready, Cause::Moved, At::Ready),
     (At::Ready, Cause::Lost, At::Waiting),
     (At::Ready, Cause::Shutdown, At::Draining),
     (At::Draining, Cause::Drained, At::Stopped),
@@ -123,7 +117,10 @@ impl Phase {
         let (_, _, to) = TRANSITIONS
             .iter()
             .find(|(from, by, _)| *from == self.at() && *by == cause)?;
-        let conn = self.conn().unwrap_or(conn);
+        let conn = match cause {
+            Cause::Moved => conn,
+            _ => self.conn().unwrap_or(conn),
+        };
         Some(match to {
             At::Dialing => Self::Dialing(conn),
             At::Registering => Self::Registering(conn),

@@ -2,10 +2,13 @@
 //! refused. Nothing is repaired: a request reaches the Kubernetes API as it came, or not at all.
 
 mod channels;
+mod compressed;
+mod gateway;
 mod headers;
 mod path;
 #[cfg(test)]
 mod tests;
+mod tunnel;
 mod upgrade;
 
 use alloc::{string::String, vec::Vec};
@@ -13,11 +16,15 @@ use core::str::FromStr;
 
 pub(crate) use self::{
     channels::{Channels, is_channel_protocol},
+    compressed::is_compressed_unsaid,
+    gateway::gateway_url,
+    tunnel::{Named, tunnel_target},
     upgrade::{protocols_of_start, websocket_head},
 };
 pub use self::{
     headers::{client_headers, response_headers, set_content_length, upstream_headers},
     path::{check_method, check_path, check_query},
+    tunnel::{NoTarget, TunnelTarget},
     upgrade::{BEARER_PROTOCOL, asks_websocket, subprotocols, without_handshake},
 };
 use crate::{error::PeerFault, input::RequestHead, streams::head_len};

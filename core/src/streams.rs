@@ -59,7 +59,7 @@ impl<T> Streams<T> {
         }
     }
 
-    /// Adds a stream called `name` on the wire.
+    /// Adds a stream called `name` on the wire; one without a name is found by its id alone.
     pub(crate) fn open(
         &mut self,
         name: &str,
@@ -76,7 +76,9 @@ impl<T> Streams<T> {
         self.next += 1;
         self.opened += 1;
         self.by_id.insert(id, Stream::new(name.into(), state));
-        self.by_name.insert(name.into(), id);
+        if !name.is_empty() {
+            self.by_name.insert(name.into(), id);
+        }
         Ok(id)
     }
 
@@ -204,7 +206,7 @@ impl<T> Streams<T> {
             id,
             match kind {
                 Kind::Bytes => Item::Data(data),
-                Kind::Binary | Kind::Text => Item::Message(kind, data),
+                Kind::Binary | Kind::Datagram | Kind::Text => Item::Message(kind, data),
             },
         );
         Ok(())

@@ -9,6 +9,8 @@ pub(crate) enum Timer {
     Dial,
     /// Let no more streams live: the grace of a shutdown is over.
     Drain,
+    /// Dial the gateway again.
+    Gateway,
     /// Send the next heartbeat.
     Heartbeat,
     /// Declare the link dead: nothing was heard for too long.
@@ -26,9 +28,10 @@ pub(crate) enum Timer {
 }
 
 impl Timer {
-    const ALL: [Self; 9] = [
+    const ALL: [Self; 10] = [
         Self::Dial,
         Self::Drain,
+        Self::Gateway,
         Self::Heartbeat,
         Self::Idle,
         Self::Linger,

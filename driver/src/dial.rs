@@ -6,7 +6,7 @@ use std::{
     time::{Duration, SystemTime},
 };
 
-use controlplane_core::{Down, Limits};
+use controlplane_core::{Down, Endpoint as To, Limits};
 use futures_util::{StreamExt, stream::FuturesUnordered};
 use http::{
     HeaderValue, Request, Uri,
@@ -102,14 +102,20 @@ impl Endpoint {
         })
     }
 
-    /// The agent's upgrade request, without its token.
-    fn upgrade(&self) -> Result<Request<()>, WsError> {
-        let scheme = if self.secure { "wss" } else { "ws" };
+    /// The same host, at the path of the controller's endpoint.
+    fn at_controller(mut self) -> Self {
         let query = match self.path_and_query.split_once('?') {
             Some((_, query)) => format!("?{query}"),
             None => String::new(),
         };
-        format!("{scheme}://{}{PATH}{query}", self.authority).into_client_request()
+        self.path_and_query = format!("{PATH}{query}");
+        self
+    }
+
+    /// The agent's upgrade request, without its token.
+    fn upgrade(&self) -> Result<Request<()>, WsError> {
+        let scheme = if self.secure { "wss" } else { "ws" };
+        format!("{scheme}://{}{}", self.authority, self.path_and_query).into_client_request()
     }
 }
 
@@ -183,19 +189,28 @@ pub(crate) struct Dial {
 
 impl Dial {
     /// One attempt. Token and certificates are read anew, the core bounds its time.
-    pub(crate) async fn run<R: Runtime>(self, runtime: R) -> Result<(R::Socket, Meter), Down> {
+    pub(crate) async fn run<R: Runtime>(
+        self,
+        runtime: R,
+        to: To,
+    ) -> Result<(R::Socket, Meter), Down> {
         let lost = |error: &dyn std::error::Error| Down::Lost(chain(error));
         let token = self.token.read().map_err(|e| lost(&e))?;
-        let tls = match self.endpoint.secure {
+        let endpoint = match to {
+            To::Controller => self.endpoint.at_controller(),
+            // The core has checked it, and that it is encrypted where this link is.
+            To::Gateway(url) => Endpoint::parse(&url, true).map_err(|e| lost(&e))?,
+        };
+        let tls = match endpoint.secure {
             true => Some(self.tls.config().map_err(|e| lost(&e))?),
             false => None,
         };
-        let mut request = self.endpoint.upgrade().map_err(|e| lost(&e))?;
+        let mut request = endpoint.upgrade().map_err(|e| lost(&e))?;
         let headers = request.headers_mut();
         headers.insert(AUTHORIZATION, token.header().map_err(|e| lost(&e))?);
         let agent = concat!("controlplane-agent/", env!("CARGO_PKG_VERSION"));
         headers.insert(USER_AGENT, HeaderValue::from_static(agent));
-        let io = connect(&runtime, &self.endpoint, tls, None)
+        let io = connect(&runtime, &endpoint, tls, None)
             .await
             .map_err(Down::Lost)?;
         let meter = Meter::new();
@@ -266,10 +281,18 @@ mod tests {
     #[test]
     fn p001_the_path_is_replaced_and_the_query_kept() {
         let endpoint = Endpoint::parse("https://c.example:8443/base?a=b&c", false).unwrap();
-        let request = endpoint.upgrade().unwrap();
+        let request = endpoint.at_controller().upgrade().unwrap();
         let expected = "wss://c.example:8443/api/v1/clusters/agent/ws?a=b&c";
         assert_eq!(request.uri().to_string(), expected);
         assert_eq!(request.headers()["host"], "c.example:8443");
+    }
+
+    #[test]
+    fn p007_the_url_of_a_gateway_is_dialled_as_it_is() {
+        let url = "wss://gw.example/ws?cluster_uuid=6f1c";
+        let endpoint = Endpoint::parse(url, true).unwrap();
+        let request = endpoint.upgrade().unwrap();
+        assert_eq!(request.uri().to_string(), url);
     }
 
     #[test]

@@ -31,12 +31,22 @@ pub(super) struct Asked<'a> {
     pub(super) window: Option<usize>,
     /// The controller sends no more of a body or of messages than it is granted.
     pub(super) keeps_window: bool,
-    /// The body follows in messages of its own.
-    pub(super) body_follows: bool,
+    /// What follows of the body.
+    pub(super) coming: Coming,
     pub(super) body: Bytes,
     pub(super) due: Option<Time>,
     /// It asks for a WebSocket.
     pub(super) upgrade: Option<Asking>,
+}
+
+/// What is still to come of a request's body.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub(super) enum Coming {
+    Nothing,
+    /// Messages of its own (P-060).
+    Chunks,
+    /// One binary frame (P-061).
+    Frame,
 }
 
 impl Agent {
@@ -48,8 +58,12 @@ impl Agent {
         }
         let mut head = self.request_head(&fields)?;
         let due = self.due(&fields)?;
-        let body_follows = fields.use_streaming;
-        let body = if body_follows {
+        let coming = match (fields.use_streaming, fields.body_binary) {
+            (true, _) => Coming::Chunks,
+            (false, true) => Coming::Frame,
+            (false, false) => Coming::Nothing,
+        };
+        let body = if coming != Coming::Nothing {
             Bytes::new()
         } else {
             let body = self.inline_body(fields.body, fields.body_encoding.as_deref())?;
@@ -65,7 +79,7 @@ impl Agent {
             streamed: fields.supports_response_streaming,
             window: window(fields.response_window),
             keeps_window: window(fields.request_window).is_some(),
-            body_follows,
+            coming,
             body,
             due,
             upgrade: None,
@@ -96,7 +110,7 @@ impl Agent {
             streamed: fields.supports_response_streaming && !bare,
             window: window(fields.response_window),
             keeps_window: window(fields.request_window).is_some(),
-            body_follows: false,
+            coming: Coming::Nothing,
             body: Bytes::new(),
             due,
             upgrade: Some(Asking {
@@ -181,6 +195,9 @@ impl From<PeerFault> for Refused {
             PeerFault::Path => "invalid path: only Kubernetes API paths are relayed".into(),
             PeerFault::Overrun => "the request body is too large to be sent in one message".into(),
             PeerFault::Base64 => "invalid body: not base64".into(),
+            PeerFault::NotPermitted => {
+                "the agent's configuration permits no tunnel to there".into()
+            }
             fault => fault.to_string(),
         };
         Self { fault, text }
@@ -191,9 +208,6 @@ impl From<PeerFault> for Refused {
 fn unsupported(fields: &Fields<'_>) -> Result<(), Refused> {
     if is_set(&fields.service_name) {
         return Err(Refused::unsupported("service routing"));
-    }
-    if fields.body_binary {
-        return Err(Refused::unsupported("a binary request body"));
     }
     if fields.head_data {
         return Err(Refused::unsupported("head_data"));

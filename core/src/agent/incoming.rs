@@ -15,20 +15,28 @@ use super::{
 use crate::{
     action::{Action, CloseCode, Notice, Registration},
     error::{PeerFault, Reason},
-    input::StreamId,
+    input::{Frame, StreamId},
     link::{Cause, Phase},
     notices::clip,
     timers::Timer,
-    wire::decode::{self, Envelope, Fields},
+    wire::{
+        binary,
+        decode::{self, Envelope, Fields},
+    },
 };
 
 /// Longest request id; a peer that uses longer ones is not answered.
-const MAX_ID: usize = 256;
+pub(super) const MAX_ID: usize = 256;
 /// Names of unknown types that are remembered, and answered once each.
-const MAX_UNKNOWN: usize = 64;
+pub(super) const MAX_UNKNOWN: usize = 64;
 
 impl Agent {
-    pub(super) fn incoming(&mut self, frame: &[u8]) {
+    pub(super) fn incoming(&mut self, frame: Frame<'_>) {
+        let frame = match frame {
+            Frame::Binary(bytes) if binary::is_binary(bytes) => return self.body_frame(bytes),
+            Frame::Binary(bytes) => bytes,
+            Frame::Text(text) => text.as_bytes(),
+        };
         let envelope = match decode::decode(frame) {
             Ok(envelope) => envelope,
             Err(fault) => return self.tolerated(None, fault),
@@ -57,7 +65,11 @@ impl Agent {
     ) {
         let part = matches!(
             kind,
-            "proxy_request_chunk" | "proxy_websocket_data" | "ws_data"
+            "proxy_request_chunk"
+                | "proxy_stream_data"
+                | "proxy_websocket_data"
+                | "tcp_tunnel_data"
+                | "ws_data"
         );
         if let Some(stream) = running.filter(|_| part) {
             return self.fail(stream, fault, &format!("{fault}"));
@@ -66,6 +78,7 @@ impl Agent {
         let form = match kind {
             "proxy_request" => Form::Error,
             "proxy_websocket_start" | "ws_start" => Form::Stream,
+            "tcp_tunnel_start" => Form::Tunnel,
             _ => return,
         };
         if let (Some(id), None) = (id, running) {
@@ -81,6 +94,7 @@ impl Agent {
         let fields = || payload.as_ref();
         match &*kind {
             "error" => self.peer_error(id, fields()),
+            "gateway_hello" => self.control.hello |= fields().is_some_and(|f| f.use_yamux),
             "heartbeat_ack" | "pong" => {}
             "ping" => self.pinged(id),
             "proxy_cancel" => self.with_stream(id, Self::cancel),
@@ -88,11 +102,16 @@ impl Agent {
             "proxy_request_chunk" => self.request_chunk(id, fields()),
             "proxy_request_stream_end" => self.with_stream(id, Self::body_end),
             "proxy_response_grant" => self.grant(id, fields()),
+            "proxy_stream_data" => self.stream_data(id, fields()),
             "proxy_websocket_close" | "ws_close" => self.socket_close(id, fields()),
             "proxy_websocket_data" | "ws_data" => self.socket_data(id, fields()),
             "proxy_websocket_start" | "ws_start" => self.websocket_start(id, payload),
             "register_in_progress" => self.register_in_progress(),
             "register_success" => self.register_success(id, payload.unwrap_or_default()),
+            "tcp_tunnel_close" => self.tcp_close(id),
+            "tcp_tunnel_data" => self.tcp_data(id, &payload.unwrap_or_default()),
+            "tcp_tunnel_start" => self.tcp_start(id, &payload.unwrap_or_default()),
+            "udp_tunnel_data" => self.udp_data(&payload.unwrap_or_default()),
             _ => self.unknown(&kind, id),
         }
     }
@@ -118,13 +137,11 @@ impl Agent {
         self.timers.stop(Timer::Register);
         self.enter(Cause::Registered, conn);
         self.set_cluster_id(Some(registration.cluster_id.clone()));
-        self.ready_since.get_or_insert(self.now);
         self.stats.registrations += 1;
-        self.control.heartbeat = true;
-        self.control.monitoring = true;
-        let next = self.now + self.config.periods.heartbeat;
-        self.timers.set(Timer::Heartbeat, next);
-        self.actions.push_back(Action::Registered(registration));
+        self.ready();
+        self.actions
+            .push_back(Action::Registered(registration.clone()));
+        self.named_gateway(&registration);
     }
 
     fn register_in_progress(&mut self) {
@@ -146,10 +163,14 @@ impl Agent {
         }
         let lower = text.to_lowercase();
         let unknown = lower.contains("not registered") || lower.contains("cluster not found");
+        if unknown && self.gateway.at && matches!(self.phase, Phase::Ready(_)) {
+            return self.gateway_disowns(text);
+        }
         self.notices.push(Notice::PeerError(text));
         if let Phase::Ready(conn) = self.phase
             && unknown
         {
+            self.stay();
             // P-182: a real registration, of a cluster that the controller has to name anew.
             self.enter(Cause::Reregister, conn);
             self.set_cluster_id(None);
@@ -247,7 +268,7 @@ impl Agent {
 
     /// The running request has its own end to come, and goes on (P-171); an answer with its id
     /// would be taken for that end (P-162).
-    fn duplicate(&mut self, running: StreamId, name: &str) {
+    pub(super) fn duplicate(&mut self, running: StreamId, name: &str) {
         self.tolerated(Some(running), PeerFault::DuplicateId);
         let name = clip(name);
         let text = format!("duplicate request id {name:?}: refused, and the first one goes on");
@@ -275,7 +296,7 @@ impl Agent {
     }
 
     /// Queues the answer to what never became a stream; more than are permitted end the link.
-    fn refuse(&mut self, id: Option<&str>, form: Form, text: &str) {
+    pub(super) fn refuse(&mut self, id: Option<&str>, form: Form, text: &str) {
         if self.control.refusals() >= self.config.limits.control {
             let reason = Reason::Peer(PeerFault::ControlFlood);
             return self.lose(reason, Some(CloseCode::Policy), None);

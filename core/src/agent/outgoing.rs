@@ -8,16 +8,25 @@ use alloc::{
 };
 use core::time::Duration;
 
+use bytes::Bytes;
+
 use super::Agent;
 use crate::{
     action::{Action, OutFrame},
     config::AgentInfo,
-    input::{ConnId, Socket, StreamClose},
+    input::{ConnId, ResponseHead, Socket, StreamClose, StreamId},
     link::Phase,
     streams::{Item, Turn},
     timers::Timer,
-    wire::{encode, rfc3339},
+    wire::{
+        binary,
+        encode::{self, TunnelEnd},
+        rfc3339,
+    },
 };
+
+/// From this many bytes of body on an answer may go as a binary frame (P-039).
+const BINARY_FROM: usize = 10_240;
 
 /// Control frames and refusals that wait for the socket: slots and bounded queues, so that no
 /// peer can make them grow. Frames are built from them when the socket can take one.
@@ -29,6 +38,8 @@ pub(super) struct Control {
     pub(super) registering: Option<String>,
     pub(super) ping: bool,
     pub(super) heartbeat: bool,
+    /// A gateway that greets is to be answered.
+    pub(super) hello: bool,
     /// The next heartbeat tells the monitoring services: they are new to this registration.
     pub(super) monitoring: bool,
     /// A JSON ping waits for its pong, which carries this id. The newest ping wins.
@@ -60,6 +71,8 @@ pub(super) enum Form {
     Error,
     /// What a stream gets whose dial fails (P-102): an error, then a close.
     Stream,
+    /// `tcp_tunnel_close`.
+    Tunnel,
 }
 
 impl Control {
@@ -84,6 +97,7 @@ impl Control {
         self.register
             || self.ping
             || self.heartbeat
+            || self.hello
             || self.pong.is_some()
             || !self.fallbacks.is_empty()
             || !self.refusals.is_empty()
@@ -124,6 +138,8 @@ impl Agent {
             return Some(OutFrame::Ping);
         } else if core::mem::take(&mut self.control.heartbeat) {
             self.heartbeat_frame()
+        } else if core::mem::take(&mut self.control.hello) {
+            encode::gateway_hello_ack()
         } else if let Some((name, id)) = self.control.fallbacks.pop_front() {
             encode::protocol_fallback(&name, id.as_deref(), &self.timestamp())
         } else {
@@ -134,27 +150,36 @@ impl Agent {
 
     fn refusal_or_stream_frame(&mut self, conn: ConnId) -> Option<OutFrame> {
         self.control.refusals_next ^= true;
-        let text = if self.control.refusals_next || !self.streams.wants_send() {
+        let frame = if self.control.refusals_next || !self.streams.wants_send() {
             self.refusal_frame().or_else(|| self.stream_frame())
         } else {
             self.stream_frame().or_else(|| self.refusal_frame())
         }?;
         debug_assert_eq!(self.phase.open(), Some(conn));
-        Some(OutFrame::Text(text))
+        Some(frame)
     }
 
-    fn refusal_frame(&mut self) -> Option<String> {
+    fn refusal_frame(&mut self) -> Option<OutFrame> {
         let Refusal { id, form, text } = self.control.refusals.pop_front()?;
         let Some(id) = id else {
-            return Some(encode::stream_error(None, &text));
+            let text = encode::stream_error(None, &text);
+            return Some(OutFrame::Text(text));
         };
-        Some(match form {
+        Some(OutFrame::Text(match form {
             Form::Abort => encode::response_abort(&id, &text),
             Form::Close => {
                 let close = StreamClose::new(StreamClose::BROKEN, &text);
                 encode::websocket_close(&id, &close)
             }
             Form::Error => encode::proxy_error(&id, &text),
+            Form::Tunnel => {
+                let end = TunnelEnd {
+                    reason: "connection_failed",
+                    error: Some(text),
+                    counts: None,
+                };
+                encode::tcp_close(&id, &end)
+            }
             Form::Stream => {
                 let error = encode::stream_error(Some(&id), &text);
                 self.control.refusals.push_front(Refusal {
@@ -164,47 +189,98 @@ impl Agent {
                 });
                 error
             }
-        })
+        }))
     }
 
     /// Frames one item of the stream whose turn it is; its last item ends the stream.
-    fn stream_frame(&mut self) -> Option<String> {
-        let Turn { id, item } = self.streams.framed(&self.config.limits)?;
-        let stream = self.streams.get(id)?;
-        let name = &stream.name;
-        // What follows the answer to an upgrade are its messages.
-        let whole = !stream.state.is_upgraded();
-        let (text, last) = match item {
-            Item::Abort(text) => (encode::response_abort(name, &text), true),
-            Item::Broke(text) => (encode::stream_error(Some(name), &text), false),
-            Item::Close(close) => (encode::websocket_close(name, &close), true),
-            Item::Data(data) => {
+    fn stream_frame(&mut self) -> Option<OutFrame> {
+        loop {
+            let Turn { id, item } = self.streams.framed(&self.config.limits)?;
+            let last = self.is_last(id, &item);
+            if let Item::Data(data) | Item::Message(_, data) = &item {
                 self.stats.bytes_out += data.len() as u64;
-                (encode::response_chunk(name, &data, &self.base64), false)
             }
-            Item::End => (encode::response_end(name), whole),
-            Item::Error(text) => (encode::proxy_error(name, &text), true),
-            Item::Grant(bytes) => (encode::grant(name, false, bytes), false),
-            Item::Head(head) => (encode::response_head(name, &head), false),
-            Item::Message(kind, data) => {
-                self.stats.bytes_out += data.len() as u64;
-                let text = encode::websocket_data(name, kind, &data, &self.base64);
-                (text, false)
+            let frame = self.framed(id, item);
+            if last {
+                self.forget(id);
             }
-            Item::Whole(head, body) => {
-                let len: usize = body.iter().map(bytes::Bytes::len).sum();
-                self.stats.bytes_out += len as u64;
-                let text = encode::proxy_response(name, &head, &body, &self.base64);
-                (text, whole)
+            self.wake();
+            // Otherwise a flow that ended in order, of which there is nothing to say.
+            if frame.is_some() {
+                return frame;
             }
-            // The controller's; never queued here.
-            Item::Cancel | Item::Request { .. } | Item::Upgrade(..) => return None,
-        };
-        if last {
-            self.forget(id);
         }
-        self.wake();
-        Some(text)
+    }
+
+    /// Whether nothing follows on the stream.
+    fn is_last(&self, id: StreamId, item: &Item) -> bool {
+        // What follows the answer to an upgrade are its messages.
+        let upgraded = self.streams.get(id).is_some_and(|s| s.state.is_upgraded());
+        match item {
+            Item::Abort(_) | Item::Close(_) | Item::Error(_) => true,
+            Item::FlowOver(_) | Item::TunnelClose(_) => true,
+            Item::End | Item::Whole(..) => !upgraded,
+            _ => false,
+        }
+    }
+
+    fn framed(&mut self, id: StreamId, item: Item) -> Option<OutFrame> {
+        let stream = self.streams.get_mut(id)?;
+        let name = &stream.name;
+        let text = match item {
+            Item::Abort(text) => encode::response_abort(name, &text),
+            Item::Broke(text) => encode::stream_error(Some(name), &text),
+            Item::Close(close) => encode::websocket_close(name, &close),
+            Item::Data(data) => match &mut stream.state.tunnel {
+                None => encode::response_chunk(name, &data, &self.base64),
+                Some(tunnel) => {
+                    tunnel.sent += data.len() as u64;
+                    encode::tcp_data(name, &data, false, &self.base64)
+                }
+            },
+            Item::End => encode::response_end(name),
+            Item::Error(text) => encode::proxy_error(name, &text),
+            Item::FlowOver(text) => encode::stream_error(None, &text?),
+            Item::Grant(bytes) => encode::grant(name, false, bytes),
+            Item::Head(head) => encode::response_head(name, &head),
+            Item::Message(kind, data) => {
+                let tunnel = stream.state.tunnel.as_ref();
+                match tunnel.and_then(|tunnel| tunnel.flow.as_ref()) {
+                    None => encode::websocket_data(name, kind, &data, &self.base64),
+                    Some(flow) => {
+                        let client = (&*flow.client_addr, flow.client_port);
+                        encode::udp_answer(&flow.tunnel_id, client, &data, &self.base64)
+                    }
+                }
+            }
+            Item::TunnelClose(mut end) => {
+                if let (Some(counts), Some(tunnel)) = (&mut end.counts, &stream.state.tunnel) {
+                    counts.sent = tunnel.sent;
+                }
+                encode::tcp_close(name, &end)
+            }
+            Item::Whole(head, body) => return Some(self.whole_frame(id, &head, &body)),
+            // The controller's; never queued here.
+            Item::Cancel | Item::Request { .. } | Item::Tunnel(_) | Item::Upgrade(..) => {
+                return None;
+            }
+        };
+        Some(OutFrame::Text(text))
+    }
+
+    /// A whole answer: as a binary frame where the configuration says so and it is long (P-039).
+    fn whole_frame(&mut self, id: StreamId, head: &ResponseHead, body: &[Bytes]) -> OutFrame {
+        let name = self.streams.get(id).map_or("", |s| &*s.name);
+        let len: usize = body.iter().map(Bytes::len).sum();
+        self.stats.bytes_out += len as u64;
+        let as_binary = self.config.binary_answers && len >= BINARY_FROM;
+        let binary = as_binary
+            .then(|| binary::answer(name, head, body))
+            .flatten();
+        match binary {
+            Some(frame) => OutFrame::Binary(frame),
+            None => OutFrame::Text(encode::proxy_response(name, head, body, &self.base64)),
+        }
     }
 
     /// Tells streams that were refused and have room now.
@@ -222,14 +298,7 @@ impl Agent {
 
     fn register_frame(&self) -> String {
         let id = self.control.registering.as_deref().unwrap_or_default();
-        encode::register(
-            id,
-            &self.timestamp(),
-            &self.config.info,
-            self.config.policy,
-            self.cluster_id(),
-            self.config.limits.request_window(),
-        )
+        encode::register(id, &self.timestamp(), &self.config)
     }
 
     fn heartbeat_frame(&mut self) -> String {

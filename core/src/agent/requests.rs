@@ -10,74 +10,24 @@
 use alloc::{
     format,
     string::{String, ToString},
-    vec::Vec,
 };
 
 use bytes::Bytes;
 
 use super::{
     Agent,
-    asked::Asked,
+    asked::{Asked, Coming},
+    exchange::Exchange,
     sockets::{Asking, Socket},
 };
 use crate::{
     action::{Action, Target},
     error::{PeerFault, SendError},
-    input::{Kind, ResponseHead, StreamEnd, StreamId},
+    input::{Kind, RequestHead, ResponseHead, StreamEnd, StreamId},
     rules,
     streams::Item,
     time::Time,
 };
-
-/// State of one request.
-#[derive(Debug)]
-pub(super) struct Exchange {
-    /// The controller takes the answer in pieces (P-042).
-    pub(super) streamed: bool,
-    /// More of the request's body is to come.
-    body_open: bool,
-    /// The local end answered; kept here until the end where the answer is not streamed.
-    head: Option<ResponseHead>,
-    answered: bool,
-    /// The whole answer of a request that is not streamed.
-    whole: Vec<Bytes>,
-    whole_len: usize,
-    /// The local end is over, only frames are left.
-    pub(super) ended: bool,
-    due: Option<Time>,
-    /// What was taken of the body or of messages since the controller was last told; `None`
-    /// toward one that keeps no window.
-    taken: Option<usize>,
-    /// It asked for a WebSocket.
-    pub(super) socket: Option<Socket>,
-}
-
-impl Exchange {
-    /// It has messages, or nothing yet but the errors of such a stream.
-    pub(super) fn is_socket(&self) -> bool {
-        self.socket.as_ref().is_some_and(Socket::has_messages)
-    }
-
-    /// It began with `proxy_websocket_start`.
-    pub(super) fn is_bare(&self) -> bool {
-        self.socket.as_ref().is_some_and(|socket| socket.bare)
-    }
-
-    /// The upstream accepted the upgrade, so that what follows are messages.
-    pub(super) fn is_upgraded(&self) -> bool {
-        self.socket.as_ref().is_some_and(Socket::is_open)
-    }
-
-    /// Keeps the head of what has no answer of its own.
-    pub(super) fn answered_with(&mut self, head: ResponseHead) {
-        self.head = Some(head);
-        self.answered = true;
-    }
-
-    pub(super) const fn answered_head(&self) -> Option<&ResponseHead> {
-        self.head.as_ref()
-    }
-}
 
 impl Agent {
     /// Opens the local end of a request.
@@ -90,132 +40,59 @@ impl Agent {
         let whole = !asked.streamed && !bare;
         let whole_due = whole.then(|| self.now + self.config.periods.buffered);
         let due = [asked.due, whole_due].into_iter().flatten().min();
-        let exchange = Exchange {
-            streamed: asked.streamed,
-            body_open: asked.body_follows,
-            head: None,
-            answered: false,
-            whole: Vec::new(),
-            whole_len: 0,
-            ended: false,
-            due,
-            taken: asked.keeps_window.then_some(0),
-            socket: asked
-                .upgrade
-                .as_ref()
-                .map(|asking| Socket::new(asking, asked.due)),
-        };
+        let follows = asked.coming != Coming::Nothing;
+        let mut exchange = Exchange::new(due);
+        exchange.streamed = asked.streamed;
+        exchange.body_open = follows;
+        exchange.taken = asked.keeps_window.then_some(0);
+        exchange.socket = asked
+            .upgrade
+            .as_ref()
+            .map(|asking| Socket::new(asking, asked.due));
         let id = self.streams.open(asked.id, exchange, &limits)?;
         if let Some(window) = asked.window {
             self.streams.limit(id, window);
         }
         self.limits_due.extend(due.map(|at| (at, id)));
-        let credentials = self.config.policy.credentials();
         let head = asked.head;
-        let target = match asked.upgrade {
-            None => Target::Http { head, credentials },
-            Some(Asking { protocols, .. }) => {
-                let target = Target::WebSocket {
-                    head,
-                    protocols,
-                    credentials,
-                };
-                self.actions.push_back(Action::Open(id, target));
-                return Ok(());
-            }
-        };
-        self.actions.push_back(Action::Open(id, target));
+        if let Some(Asking { protocols, .. }) = asked.upgrade {
+            let target = Target::WebSocket {
+                head,
+                protocols,
+                credentials: self.config.policy.credentials(),
+            };
+            self.actions.push_back(Action::Open(id, target));
+            return Ok(());
+        }
+        if asked.coming == Coming::Frame {
+            self.await_frame(id, head);
+            return Ok(());
+        }
+        self.open_http(id, head);
         if !asked.body.is_empty() {
             self.deliver(id, Kind::Bytes, asked.body);
         }
-        let ended = self.streams.get(id).is_none_or(|s| s.state.ended);
-        if !asked.body_follows && !ended {
-            self.actions.push_back(Action::Finish(id));
+        if !follows {
+            self.body_complete(id);
         }
         Ok(())
     }
 
-    // ------------------------------------------------------------ request body
-
-    /// A piece of a request body (P-060).
-    pub(super) fn body(&mut self, id: StreamId, base64: Option<&str>) {
-        if !self.takes_body(id) {
-            self.stats.stale_frames += 1;
-            return;
-        }
-        let Some(base64) = base64 else {
-            let text = "a piece of the request body has no data";
-            return self.fail(id, PeerFault::Missing("data"), text);
-        };
-        match self.base64.decode(base64) {
-            Ok(data) if data.is_empty() => {}
-            Ok(data) => self.deliver(id, Kind::Bytes, data.into()),
-            Err(fault) => self.fail(id, fault, "the request body is not valid base64"),
-        }
-    }
-
-    pub(super) fn body_end(&mut self, id: StreamId) {
-        if !self.takes_body(id) {
-            self.stats.stale_frames += 1;
-            return;
-        }
-        if let Some(stream) = self.streams.get_mut(id) {
-            stream.state.body_open = false;
-        }
-        self.actions.push_back(Action::Finish(id));
-    }
-
-    fn takes_body(&self, id: StreamId) -> bool {
-        let stream = self.streams.get(id);
-        stream.is_some_and(|s| s.state.body_open && !s.state.ended)
-    }
-
-    pub(super) fn deliver(&mut self, id: StreamId, kind: Kind, data: Bytes) {
-        let len = data.len();
-        let outcome = self.streams.received(id, len, &self.config.limits);
-        if let Err(over) = outcome {
-            let text = "more data arrives than the Kubernetes API takes in time";
-            self.fail(over, PeerFault::Overrun, text);
-            if over == id {
-                return;
-            }
-        }
-        self.stats.bytes_in += len as u64;
-        self.actions.push_back(Action::Deliver(id, kind, data));
-    }
-
-    /// The local end took a delivery; a controller that keeps a window learns of it, a quarter of
-    /// the window at a time.
-    pub(super) fn consumed(&mut self, id: StreamId, len: usize) {
-        if !self.streams.consumed(id, len) {
-            return self.stale();
-        }
-        let window = self.config.limits.request_window();
-        let Some(stream) = self.streams.get_mut(id).filter(|s| !s.state.ended) else {
-            return;
-        };
-        let Some(taken) = &mut stream.state.taken else {
-            return;
-        };
-        *taken += crate::Limits::charge(len);
-        if *taken >= window / 4 {
-            let taken = core::mem::take(taken);
-            self.streams.push(id, Item::Grant(taken));
-        }
+    pub(super) fn open_http(&mut self, id: StreamId, head: RequestHead) {
+        let credentials = self.config.policy.credentials();
+        let target = Target::Http { head, credentials };
+        self.actions.push_back(Action::Open(id, target));
     }
 
     /// The controller gave the request up (P-062, P-186): nothing more is sent for it.
     pub(super) fn cancel(&mut self, id: StreamId) {
-        if self.is_bare(id) {
+        let own_close = |s: &Exchange| s.is_bare() || s.tunnel.is_some();
+        if self.streams.get(id).is_some_and(|s| own_close(&s.state)) {
             // It has a close of its own.
             self.stats.stale_frames += 1;
             return;
         }
-        let ended = self.streams.get(id).is_none_or(|s| s.state.ended);
-        self.forget(id);
-        if !ended {
-            self.actions.push_back(Action::Reset(id));
-        }
+        self.drop_stream(id);
         self.wake();
     }
 
@@ -228,6 +105,9 @@ impl Agent {
         let state = &mut stream.state;
         if state.answered || state.ended {
             return self.stale();
+        }
+        if state.tunnel.is_some() {
+            return self.tunnel_open(id);
         }
         if head.status == 101 || state.is_bare() {
             return self.upgraded(id, head);
@@ -259,6 +139,9 @@ impl Agent {
         }
         if stream.state.is_socket() {
             return self.message(id, kind, data);
+        }
+        if stream.state.tunnel.is_some() {
+            return self.tunnel_answers(id, kind, data);
         }
         if data.is_empty() {
             return Ok(());
@@ -313,6 +196,9 @@ impl Agent {
         }
         if stream.state.is_socket() {
             return self.socket_ended(id, end);
+        }
+        if stream.state.tunnel.is_some() {
+            return self.tunnel_ended(id, end);
         }
         let outcome = match end {
             StreamEnd::Clean | StreamEnd::Closed(_) if stream.state.answered => Ok(()),
@@ -376,11 +262,31 @@ impl Agent {
         let Some(stream) = self.streams.get(id).filter(|s| !s.state.ended) else {
             return;
         };
-        self.actions.push_back(Action::Reset(id));
-        if stream.state.is_socket() {
+        let (socket, tunnel) = (stream.state.is_socket(), stream.state.tunnel.is_some());
+        if stream.state.unopened.is_none() {
+            self.actions.push_back(Action::Reset(id));
+        }
+        if socket {
             return self.end_socket(id, Some(text.into()), None);
         }
+        if tunnel {
+            return self.end_tunnel(id, Some(text.into()));
+        }
         self.finish_with(id, Err(text.into()));
+    }
+
+    /// Drops the local end of a stream that is out of the table, if it was opened.
+    pub(super) fn reset_local(&mut self, id: StreamId, state: &Exchange) {
+        if !state.ended && state.unopened.is_none() {
+            self.actions.push_back(Action::Reset(id));
+        }
+    }
+
+    /// Forgets a stream of which nothing more is sent, and drops its local end.
+    pub(super) fn drop_stream(&mut self, id: StreamId) {
+        if let Some(state) = self.forget(id) {
+            self.reset_local(id, &state);
+        }
     }
 
     pub(super) fn fail_all(&mut self, text: &str) {
@@ -394,18 +300,27 @@ impl Agent {
             && at <= self.now
         {
             self.limits_due.pop_first();
-            self.break_off(id, "the request took longer than its time limit");
+            let stream = self.streams.get(id).map(|s| &s.state);
+            if stream.is_some_and(|s| s.tunnel.is_some()) {
+                self.tunnel_due(id);
+            } else if stream.is_some_and(|s| s.unopened.is_some()) {
+                self.frame_missing(id);
+            } else {
+                self.break_off(id, "the request took longer than its time limit");
+            }
         }
     }
 
     /// Takes a request out of every table.
-    pub(super) fn forget(&mut self, id: StreamId) {
-        let Some(stream) = self.streams.remove(id) else {
-            return;
-        };
-        self.buffered -= stream.state.whole_len;
-        if let Some(at) = stream.state.due {
+    pub(super) fn forget(&mut self, id: StreamId) -> Option<Exchange> {
+        let state = self.streams.remove(id)?.state;
+        self.buffered -= state.whole_len;
+        if let Some(at) = state.due {
             self.limits_due.remove(&(at, id));
         }
+        if let Some(flow) = state.tunnel.as_ref().and_then(|t| t.flow.as_ref()) {
+            self.flows.remove(flow);
+        }
+        Some(state)
     }
 }

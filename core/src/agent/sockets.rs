@@ -22,7 +22,7 @@ use bytes::{BufMut, Bytes, BytesMut};
 use super::Agent;
 use crate::{
     action::Action,
-    error::SendError,
+    error::{PeerFault, SendError},
     input::{Kind, ResponseHead, StreamClose, StreamEnd, StreamId},
     rules,
     streams::Item,
@@ -89,10 +89,6 @@ impl Socket {
 }
 
 impl Agent {
-    pub(super) fn is_bare(&self, id: StreamId) -> bool {
-        self.streams.get(id).is_some_and(|s| s.state.is_bare())
-    }
-
     fn socket(&mut self, id: StreamId) -> Option<&mut Socket> {
         let stream = self.streams.get_mut(id)?;
         stream.state.socket.as_mut()
@@ -165,7 +161,7 @@ impl Agent {
             return Err(SendError::Closed(data));
         }
         let kind = match kind {
-            Kind::Bytes => Kind::Binary,
+            Kind::Bytes | Kind::Datagram => Kind::Binary,
             kind => kind,
         };
         if translate {
@@ -269,6 +265,22 @@ impl Agent {
             // Each hop keeps itself alive.
             Ok(Message::Empty | Message::Ping) => {}
             Err(fault) => self.fail(stream, fault, &format!("{fault}")),
+        }
+    }
+
+    /// `proxy_stream_data` (P-063): data for the stream that a request became. The original ends
+    /// the process for it (W-21).
+    pub(super) fn stream_data(&mut self, id: Option<&str>, fields: Option<&Fields<'_>>) {
+        let running = id.and_then(|id| self.streams.find(id));
+        let socket = running.and_then(|id| self.streams.get(id)?.state.socket.as_ref());
+        match running {
+            Some(stream) if socket.is_none() => {
+                self.tolerated(
+                    Some(stream),
+                    PeerFault::Unsupported("data for a plain request"),
+                );
+            }
+            _ => self.socket_data(id, fields),
         }
     }
 

@@ -21,7 +21,7 @@ use super::*;
 use crate::{
     action::{OutFrame, Target},
     config::Limits,
-    input::{RequestHead, ResponseHead, StreamEnd},
+    input::{Down, RequestHead, ResponseHead, StreamEnd},
 };
 
 /// An agent, the moment it lives in, and what it has said that no test has looked at yet.

@@ -1,10 +1,11 @@
 //! How the requests of the controller end: complete, failed, or given up by either side; each once.
 
-use super::{Controller, exchange::Exchange, sockets::Socket};
+use super::{Controller, exchange::Exchange, sockets::Socket, tunnels::Flow};
 use crate::{
     action::Action,
     error::{Failure, PeerFault},
     input::{StreamEnd, StreamId},
+    streams::Item,
 };
 
 impl Controller {
@@ -17,6 +18,9 @@ impl Controller {
         };
         if stream.state.is_socket() {
             return self.socket_ended(id, StreamEnd::Broken("the client is gone".into()));
+        }
+        if stream.state.tunnel.is_some() {
+            return self.tunnel_ended(id);
         }
         let complete = stream.state.complete;
         self.local_over(id);
@@ -140,10 +144,44 @@ impl Controller {
         self.wake();
     }
 
+    // ------------------------------------------------------------ after the client's end
+
+    /// The client ended a stream that has a close of its own: that goes behind what it sent before
+    /// (P-152), for which there is limited time.
+    pub(super) fn close_behind(&mut self, id: StreamId, close: Item) {
+        let until = self.now + self.config.periods.closing;
+        if let Some(stream) = self.streams.get_mut(id) {
+            stream.state.until = Some(until);
+        }
+        self.closing.insert((until, id));
+        self.local_over(id);
+        self.streams.push(id, close);
+    }
+
+    /// What a client sent before its end had its time: the close goes without it.
+    pub(super) fn expire_closing(&mut self) {
+        while let Some((at, id)) = self.closing.first().copied()
+            && at <= self.now
+        {
+            self.closing.pop_first();
+            if let Some(stream) = self.streams.get_mut(id) {
+                stream.state.until = None;
+            }
+            self.stop_sending(id, true);
+            self.tidy(id);
+        }
+    }
+
     fn forget(&mut self, id: StreamId) {
         self.release_body(id);
-        self.patience_over(id);
-        self.streams.remove(id);
+        if let Some(stream) = self.streams.remove(id) {
+            if let Some(at) = stream.state.until {
+                self.closing.remove(&(at, id));
+            }
+            if let Some(tunnel) = &stream.state.tunnel {
+                self.flows.remove(&Flow::of(tunnel));
+            }
+        }
         self.wake();
     }
 }

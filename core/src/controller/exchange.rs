@@ -10,8 +10,9 @@ use crate::{
     action::{Action, Joined},
     config::Limits,
     error::{Failure, OpenError, PeerFault, SendError},
-    input::{Kind, RequestHead, ResponseHead, StreamEnd, StreamId},
+    input::{Kind, RequestHead, ResponseHead, StreamEnd, StreamId, Tunnel},
     streams::{Item, head_len},
+    time::Time,
 };
 
 /// At most so much of one answer is under way to a reader. At a round trip of 100 ms it lets 40 MB
@@ -43,8 +44,12 @@ pub(super) struct Exchange {
     pub(super) complete: bool,
     /// The local end has had its `Finish`, `Closed` or `Failed`, or gave up.
     pub(super) over: bool,
+    /// When what is left to send after the client's end has to be gone.
+    pub(super) until: Option<Time>,
     /// It asked for a WebSocket.
     pub(super) socket: Option<Socket>,
+    /// It is a TCP or UDP tunnel.
+    pub(super) tunnel: Option<Box<Tunnel>>,
 }
 
 impl Exchange {
@@ -59,7 +64,9 @@ impl Exchange {
             taken: 0,
             complete: false,
             over: false,
+            until: None,
             socket,
+            tunnel: None,
         }
     }
 
@@ -124,6 +131,7 @@ impl Controller {
     ) -> Result<StreamId, OpenError> {
         let name = self.name();
         let told = exchange.socket.as_ref().is_none_or(Socket::is_answered);
+        let told = told && exchange.tunnel.is_none();
         let id = self
             .streams
             .open(&name, exchange, &self.config.limits)
@@ -150,6 +158,9 @@ impl Controller {
         let state = &mut stream.state;
         if state.socket.is_some() {
             return self.message(id, kind, data);
+        }
+        if state.tunnel.is_some() {
+            return self.into_tunnel(id, data);
         }
         if !state.body_open {
             return Err(SendError::Closed(data));
@@ -182,6 +193,9 @@ impl Controller {
         let state = &mut stream.state;
         if state.socket.is_some() {
             return self.socket_ended(id, end);
+        }
+        if state.tunnel.is_some() {
+            return self.tunnel_ended(id);
         }
         if !state.body_open {
             return self.stale();
@@ -288,8 +302,8 @@ impl Controller {
     pub(super) fn agent_done(&mut self, id: StreamId) {
         let stream = self.streams.get(id);
         let body_owed = stream.is_some_and(|s| s.state.body_open || s.owes_frames());
-        let socket = stream.is_some_and(|s| s.state.is_socket());
-        self.stop_sending(id, body_owed && !socket);
+        let closes = stream.is_some_and(|s| s.state.is_socket() || s.state.tunnel.is_some());
+        self.stop_sending(id, body_owed && !closes);
     }
 
     pub(super) fn consumed(&mut self, id: StreamId, len: usize) {

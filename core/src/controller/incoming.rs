@@ -1,17 +1,23 @@
 //! What the agent sends, one function per message. A message that breaks a rule costs itself, or
 //! the stream that it names.
 
-use alloc::string::String;
+use alloc::{string::String, vec::Vec};
 
-use super::Controller;
+use bytes::Bytes;
+
+use super::{Controller, outgoing::What};
 use crate::{
     action::{CloseCode, Joined, Notice},
     config::{AgentInfo, ServerSpecs},
-    error::{PeerFault, Reason},
-    input::{ConnId, ResponseHead, StreamId},
+    error::{Failure, PeerFault, Reason},
+    input::{ConnId, Frame, ResponseHead, StreamId},
     notices::clip,
     rules,
-    wire::decode::{self, Envelope, Fields},
+    wire::{
+        binary,
+        decode::{self, Envelope, Fields},
+        gzip,
+    },
 };
 
 /// Longest id of a `register`; longer ones are not answered.
@@ -20,7 +26,14 @@ const MAX_ID: usize = 256;
 const MAX_FACTS: usize = 64;
 
 impl Controller {
-    pub(super) fn incoming(&mut self, conn: ConnId, frame: &[u8]) {
+    pub(super) fn incoming(&mut self, conn: ConnId, frame: Frame<'_>) {
+        let frame = match frame {
+            Frame::Binary(bytes) if binary::is_binary(bytes) => {
+                return self.binary_answer(conn, bytes);
+            }
+            Frame::Binary(bytes) => bytes,
+            Frame::Text(text) => text.as_bytes(),
+        };
         let envelope = match decode::decode(frame) {
             Ok(envelope) => envelope,
             Err(fault) => return self.tolerated(None, fault),
@@ -43,7 +56,8 @@ impl Controller {
         let id = id.as_deref();
         let fields = payload.unwrap_or_default();
         match &*kind {
-            "backpressure" | "pong" => {}
+            // It says that it has no yamux, of which it was not asked (P-050).
+            "gateway_hello_ack" | "pong" => {}
             "heartbeat" => self.heartbeat(conn),
             "ping" => self.pinged(conn, id),
             "protocol_fallback" => {
@@ -51,6 +65,7 @@ impl Controller {
                 self.notices.push(Notice::UnknownType(clip(name)));
             }
             "register" => self.register(conn, id, fields),
+            "udp_tunnel_data" => self.datagram(conn, &fields),
             _ => self.about_stream(conn, &kind, id, fields),
         }
     }
@@ -118,7 +133,8 @@ impl Controller {
     fn about_stream(&mut self, conn: ConnId, kind: &str, id: Option<&str>, fields: Fields<'_>) {
         let known = matches!(
             kind,
-            "proxy_error"
+            "backpressure"
+                | "proxy_error"
                 | "proxy_response"
                 | "proxy_response_abort"
                 | "proxy_response_chunk"
@@ -127,6 +143,8 @@ impl Controller {
                 | "proxy_response_header"
                 | "proxy_websocket_close"
                 | "proxy_websocket_data"
+                | "tcp_tunnel_close"
+                | "tcp_tunnel_data"
         );
         if !known {
             return self.notices.push(Notice::UnknownType(clip(kind)));
@@ -151,6 +169,7 @@ impl Controller {
             return self.stray(conn, kind, named);
         };
         match kind {
+            "backpressure" => self.dropped(stream, &fields),
             "proxy_error" | "proxy_response_abort" => {
                 let text = clip(fields.error.as_deref().unwrap_or("no reason given"));
                 self.answer_failed(stream, text);
@@ -164,6 +183,8 @@ impl Controller {
                 }
             }
             "proxy_websocket_close" => self.socket_closed(stream, &fields),
+            "tcp_tunnel_close" => self.tunnel_closed(stream, &fields),
+            "tcp_tunnel_data" => self.tunnel_data(stream, &fields),
             _ => self.socket_data(stream, &fields),
         }
     }
@@ -185,12 +206,16 @@ impl Controller {
     /// An agent that goes on with a request that is over here is told to give it up: nobody reads
     /// the rest, and the room for it would never be granted.
     fn stray(&mut self, conn: ConnId, kind: &str, named: Option<&str>) {
-        let socket = kind == "proxy_websocket_data";
-        let goes_on = socket || matches!(kind, "proxy_response_chunk" | "proxy_response_header");
-        let named = named.filter(|id| goes_on && id.len() <= MAX_ID);
+        let what = match kind {
+            "proxy_response_chunk" | "proxy_response_header" => What::Request,
+            "proxy_websocket_data" => What::Socket,
+            "tcp_tunnel_data" => What::Tunnel,
+            _ => return,
+        };
+        let named = named.filter(|id| id.len() <= MAX_ID);
         let unknown = named.filter(|id| self.streams.find(id).is_none());
         if let (Some(id), Some(session)) = (unknown, self.sessions.get_mut(&conn)) {
-            session.control.stray(id, socket);
+            session.control.stray(id, what);
         }
     }
 
@@ -220,24 +245,74 @@ impl Controller {
         let encoding = fields.encoding.take();
         let body = fields.body.take();
         let body = match (body, encoding.as_deref()) {
-            (None, _) => Ok(alloc::vec::Vec::new()),
+            (None, _) => Ok(Vec::new()),
             (Some(decode::Body::Text(text)), Some("base64")) => self.base64.decode(&text),
-            (Some(_), Some("gzip")) => Err(PeerFault::Unsupported("a gzip answer")),
+            (Some(decode::Body::Text(text)), Some("gzip")) => self.inflated(&text),
             (Some(_), _) => Err(PeerFault::Missing("encoding")),
         };
         let body = match body {
             Ok(body) => body,
             Err(fault) => return self.break_off(stream, fault),
         };
-        let Some(head) = self.response_head(stream, fields) else {
-            return;
-        };
+        if let Some(head) = self.response_head(stream, fields) {
+            self.whole_answer(stream, head, body.into());
+        }
+    }
+
+    fn inflated(&self, text: &str) -> Result<Vec<u8>, PeerFault> {
+        let data = self.base64.decode(text)?;
+        gzip::inflate(&data, self.config.limits.recv_stream)
+    }
+
+    fn whole_answer(&mut self, stream: StreamId, head: ResponseHead, body: Bytes) {
         self.answer_head(stream, head);
         // An upgrade has none (P-112).
         if !body.is_empty() {
-            self.answer_data(stream, body.into());
+            self.answer_data(stream, body);
         }
         self.answer_end(stream);
+    }
+
+    /// The same as a binary frame (P-039).
+    fn binary_answer(&mut self, conn: ConnId, frame: &[u8]) {
+        let (id, rest) = match binary::read(frame) {
+            Ok(parts) => parts,
+            Err(fault) => return self.tolerated(None, fault),
+        };
+        let stream = self.streams.find(id);
+        let stream = stream.filter(|id| self.current == Some(conn) && self.is_live(*id));
+        let Some(stream) = stream else {
+            self.stats.stale_frames += 1;
+            return;
+        };
+        let (head, body) = match binary::read_answer(rest) {
+            Ok(parts) => parts,
+            Err(fault) => return self.break_off(stream, fault),
+        };
+        let ResponseHead { status, headers } = head;
+        if !(100..=599).contains(&status) {
+            return self.break_off(stream, PeerFault::Missing("status"));
+        }
+        let headers = rules::response_headers(status, headers);
+        let limit = self.config.limits.recv_stream;
+        let body = match rules::is_compressed_unsaid(&headers, body) {
+            true => match gzip::inflate(body, limit) {
+                Ok(inflated) => inflated.into(),
+                Err(PeerFault::Overrun) => return self.break_off(stream, PeerFault::Overrun),
+                // It only began like one.
+                Err(_) => Bytes::copy_from_slice(body),
+            },
+            false => Bytes::copy_from_slice(body),
+        };
+        self.whole_answer(stream, ResponseHead { status, headers }, body);
+    }
+
+    /// The agent dropped a message of a stream (P-048), which cannot go on with a hole in it
+    /// (P-153).
+    fn dropped(&mut self, stream: StreamId, fields: &Fields<'_>) {
+        let reason = clip(fields.reason.as_deref().unwrap_or("no reason given"));
+        let text = alloc::format!("the cluster's agent dropped a message: {reason}");
+        self.give_up(stream, Failure::Agent(text));
     }
 }
 
@@ -261,6 +336,7 @@ fn joined(fields: Fields<'_>) -> Joined {
             .map(|window| window as usize),
         opens_websockets: fields.features.supports_websocket_proxy != Some(false),
         answers_upgrades: fields.features.upgrade_answer,
+        opens_tunnels: fields.features.tunnels,
         info: AgentInfo {
             agent_id: text(fields.agent_id),
             name: text(fields.name),

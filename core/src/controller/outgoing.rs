@@ -2,10 +2,10 @@
 
 use alloc::{boxed::Box, collections::VecDeque, string::String};
 
-use super::{Controller, sessions::Session};
+use super::{Controller, sessions::Session, tunnels};
 use crate::{
     action::{Action, OutFrame},
-    input::{ConnId, Socket, StreamClose},
+    input::{ConnId, Socket, StreamClose, StreamId},
     streams::{Item, Turn},
     timers::Timer,
     wire::{encode, rfc3339},
@@ -30,9 +30,16 @@ pub(super) struct Control {
 #[derive(Debug)]
 struct Stray {
     id: Box<str>,
-    /// It is a WebSocket stream.
-    socket: bool,
+    what: What,
     told: bool,
+}
+
+/// What a stray is, which decides how it is given up.
+#[derive(Clone, Copy, Debug)]
+pub(super) enum What {
+    Request,
+    Socket,
+    Tunnel,
 }
 
 /// Strays that are remembered.
@@ -49,15 +56,15 @@ impl Control {
     }
 
     /// Remembers that the agent is being told.
-    fn cancelled(&mut self, id: &str, socket: bool) {
-        self.stray(id, socket);
+    fn cancelled(&mut self, id: &str, what: What) {
+        self.stray(id, what);
         if let Some(stray) = self.strays.back_mut().filter(|stray| &*stray.id == id) {
             stray.told = true;
         }
     }
 
     /// Has the agent give up a request that is over here, unless it was told before.
-    pub(super) fn stray(&mut self, id: &str, socket: bool) {
+    pub(super) fn stray(&mut self, id: &str, what: What) {
         if self.strays.iter().any(|stray| &*stray.id == id) {
             return;
         }
@@ -66,7 +73,7 @@ impl Control {
         }
         self.strays.push_back(Stray {
             id: id.into(),
-            socket,
+            what,
             told: false,
         });
     }
@@ -135,11 +142,13 @@ impl Controller {
             encode::error(id.as_deref(), text)
         } else if let Some(stray) = control.strays.iter_mut().find(|stray| !stray.told) {
             stray.told = true;
-            if stray.socket {
-                let close = StreamClose::new(StreamClose::GOING_AWAY, "");
-                encode::websocket_close(&stray.id, &close)
-            } else {
-                encode::cancel(&stray.id)
+            match stray.what {
+                What::Request => encode::cancel(&stray.id),
+                What::Socket => {
+                    let close = StreamClose::new(StreamClose::GOING_AWAY, "");
+                    encode::websocket_close(&stray.id, &close)
+                }
+                What::Tunnel => encode::tcp_close(&stray.id, &tunnels::client_closed()),
             }
         } else {
             return None;
@@ -148,7 +157,19 @@ impl Controller {
     }
 
     fn stream_frame(&mut self, conn: ConnId) -> Option<String> {
-        let Turn { id, item } = self.streams.framed(&self.config.limits)?;
+        loop {
+            let Turn { id, item } = self.streams.framed(&self.config.limits)?;
+            let frame = self.framed(conn, id, item);
+            self.tidy(id);
+            self.wake();
+            // Otherwise the end of a UDP client's flow, of which nothing is told.
+            if frame.is_some() {
+                return frame;
+            }
+        }
+    }
+
+    fn framed(&mut self, conn: ConnId, id: StreamId, item: Item) -> Option<String> {
         let joined = self.joined.as_ref();
         let terms = encode::Terms {
             stream_response: joined.is_some_and(|j| j.streams_responses),
@@ -157,28 +178,34 @@ impl Controller {
         };
         let stream = self.streams.get_mut(id)?;
         let name = &stream.name;
-        let text = match item {
+        Some(match item {
             Item::Cancel => {
                 if let Some(session) = self.sessions.get_mut(&conn) {
-                    session.control.cancelled(name, false);
+                    session.control.cancelled(name, What::Request);
                 }
                 encode::cancel(name)
             }
             Item::Close(close) => {
                 if let Some(session) = self.sessions.get_mut(&conn) {
-                    session.control.cancelled(name, true);
+                    session.control.cancelled(name, What::Socket);
                 }
                 encode::websocket_close(name, &close)
             }
             Item::Data(data) => {
                 self.stats.bytes_out += data.len() as u64;
-                encode::request_chunk(name, &data, &self.base64)
+                match stream.state.tunnel {
+                    None => encode::request_chunk(name, &data, &self.base64),
+                    Some(_) => encode::tcp_data(name, &data, true, &self.base64),
+                }
             }
             Item::End => encode::request_end(name),
             Item::Grant(bytes) => encode::grant(name, true, bytes),
             Item::Message(kind, data) => {
                 self.stats.bytes_out += data.len() as u64;
-                encode::websocket_data(name, kind, &data, &self.base64)
+                match &stream.state.tunnel {
+                    None => encode::websocket_data(name, kind, &data, &self.base64),
+                    Some(tunnel) => encode::udp_data(tunnel, &data, &self.base64),
+                }
             }
             Item::Request {
                 head,
@@ -202,14 +229,26 @@ impl Controller {
                     encode::websocket_start(name, &head, protocol)
                 }
             }
-            // The agent's; never queued here.
-            Item::Abort(_) | Item::Broke(_) | Item::Error(_) | Item::Head(_) | Item::Whole(..) => {
+            Item::Tunnel(tunnel) => {
+                stream.state.asked = true;
+                encode::tcp_start(name, &tunnel)
+            }
+            Item::TunnelClose(end) => {
+                if let Some(session) = self.sessions.get_mut(&conn) {
+                    session.control.cancelled(name, What::Tunnel);
+                }
+                encode::tcp_close(name, &end)
+            }
+            // A UDP flow has no last word, and the others are the agent's.
+            Item::FlowOver(_)
+            | Item::Abort(_)
+            | Item::Broke(_)
+            | Item::Error(_)
+            | Item::Head(_)
+            | Item::Whole(..) => {
                 return None;
             }
-        };
-        self.tidy(id);
-        self.wake();
-        Some(text)
+        })
     }
 
     pub(super) fn wake(&mut self) {

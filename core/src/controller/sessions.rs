@@ -118,15 +118,15 @@ impl Controller {
             return self.stale();
         }
         self.alive(conn);
-        let bytes = match frame {
-            Frame::Text(text) => text.as_bytes(),
-            Frame::Binary(bytes) => bytes,
+        let len = match frame {
+            Frame::Text(text) => text.len(),
+            Frame::Binary(bytes) => bytes.len(),
         };
-        if bytes.len() > self.config.limits.frame {
+        if len > self.config.limits.frame {
             let reason = Reason::Peer(PeerFault::FrameTooLong);
             return self.end_session(conn, Some(CloseCode::TooBig), reason);
         }
-        self.incoming(conn, bytes);
+        self.incoming(conn, frame);
     }
 
     pub(super) fn alive(&mut self, conn: ConnId) {
@@ -158,7 +158,12 @@ impl Controller {
             Timer::Register => self.end_session(conn, normal, Reason::RegisterTimeout),
             Timer::Stall => self.end_session(conn, normal, Reason::Stalled),
             // The agent's; never set here.
-            Timer::Dial | Timer::Drain | Timer::Heartbeat | Timer::Linger | Timer::Reconnect => {}
+            Timer::Dial
+            | Timer::Drain
+            | Timer::Gateway
+            | Timer::Heartbeat
+            | Timer::Linger
+            | Timer::Reconnect => {}
         }
     }
 

@@ -14,14 +14,13 @@ use alloc::{boxed::Box, format, string::String, vec::Vec};
 
 use bytes::Bytes;
 
-use super::{Controller, exchange::Exchange};
+use super::{Controller, exchange::Exchange, tunnels};
 use crate::{
     action::Action,
     error::{Failure, OpenError, PeerFault, SendError},
     input::{Kind, RequestHead, ResponseHead, StreamClose, StreamEnd, StreamId},
     rules::Channels,
     streams::Item,
-    time::Time,
     wire::{
         decode::Fields,
         frame::{self, Message},
@@ -41,8 +40,6 @@ pub(super) struct Socket {
     result: bool,
     /// How the agent closed it.
     closed: Option<StreamClose>,
-    /// When what is left to send after the client's close has to be gone.
-    until: Option<Time>,
 }
 
 impl Socket {
@@ -69,6 +66,7 @@ impl Exchange {
                 let code = StreamClose::GOING_AWAY;
                 Item::Close(StreamClose::new(code, "the client is gone"))
             }
+            _ if self.tunnel.is_some() => tunnels::closed_by_client(),
             _ => Item::Cancel,
         }
     }
@@ -92,7 +90,6 @@ impl Controller {
             channels: Channels::None,
             result: false,
             closed: None,
-            until: None,
         };
         let first = Item::Upgrade(Box::new(head), protocols);
         self.begin(Exchange::new(false, None, Some(socket)), Some(first))
@@ -255,10 +252,10 @@ impl Controller {
         data: Bytes,
     ) -> Result<(), SendError> {
         let limits = self.config.limits;
-        let live = self.streams.get(id).is_some_and(|s| {
-            let waits = s.state.socket.as_ref().is_some_and(|s| s.until.is_some());
-            s.state.is_socket() && s.state.is_live() && !waits
-        });
+        let live = self
+            .streams
+            .get(id)
+            .is_some_and(|s| s.state.is_socket() && s.state.is_live() && s.state.until.is_none());
         if !live {
             return Err(SendError::Closed(data));
         }
@@ -267,7 +264,7 @@ impl Controller {
             return Err(SendError::Closed(data));
         }
         let kind = match kind {
-            Kind::Bytes => Kind::Binary,
+            Kind::Bytes | Kind::Datagram => Kind::Binary,
             kind => kind,
         };
         self.streams.enqueue(id, kind, data, &limits)
@@ -276,13 +273,12 @@ impl Controller {
     /// The client closed its WebSocket, or is gone: the agent is told behind what the client sent
     /// before (P-152), which gets limited time for it.
     pub(super) fn socket_ended(&mut self, id: StreamId, end: StreamEnd) {
-        let until = self.now + self.config.periods.closing;
         let Some(stream) = self.streams.get_mut(id).filter(|s| !s.state.over) else {
             return self.stale();
         };
         let live = stream.state.is_live();
         let asked = stream.state.asked;
-        let Some(socket) = stream.state.socket.as_mut() else {
+        let Some(socket) = &stream.state.socket else {
             return;
         };
         let close = match end {
@@ -297,35 +293,11 @@ impl Controller {
                 self.stop_sending(id, true);
             }
         } else if live && asked {
-            socket.until = Some(until);
-            self.closing.insert((until, id));
-            self.local_over(id);
-            self.streams.push(id, Item::Close(close));
+            self.close_behind(id, Item::Close(close));
         } else {
             self.local_over(id);
         }
         self.tidy(id);
-    }
-
-    /// What a client sent before its close had its time: the close goes without it.
-    pub(super) fn expire_closing(&mut self) {
-        while let Some((at, id)) = self.closing.first().copied()
-            && at <= self.now
-        {
-            self.closing.pop_first();
-            if let Some(socket) = self.socket(id) {
-                socket.until = None;
-            }
-            self.stop_sending(id, true);
-            self.tidy(id);
-        }
-    }
-
-    pub(super) fn patience_over(&mut self, id: StreamId) {
-        let until = self.socket(id).and_then(|socket| socket.until.take());
-        if let Some(at) = until {
-            self.closing.remove(&(at, id));
-        }
     }
 }
 

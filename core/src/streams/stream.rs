@@ -6,7 +6,8 @@ use bytes::Bytes;
 
 use crate::{
     config::Limits,
-    input::{Kind, RequestHead, ResponseHead, StreamClose},
+    input::{Kind, RequestHead, ResponseHead, StreamClose, Tunnel},
+    wire::encode::TunnelEnd,
 };
 
 /// One frame, or for data one or more frames, that a stream has to send.
@@ -20,17 +21,19 @@ pub(crate) enum Item {
     Cancel,
     /// The last of a WebSocket stream.
     Close(StreamClose),
-    /// Part of a body; cut into chunks.
+    /// Part of a body or of a TCP tunnel; cut into chunks.
     Data(Bytes),
     /// The body is complete.
     End,
+    /// A UDP client's flow is over, and why if not by silence.
+    FlowOver(Option<String>),
     /// The reader here has taken so much of what the peer sent.
     Grant(usize),
     /// The request failed, to a peer that did not ask for a streamed answer.
     Error(String),
     /// Head of a streamed answer.
     Head(ResponseHead),
-    /// A message of a WebSocket stream; never cut.
+    /// A message of a WebSocket stream, or a datagram; never cut.
     Message(Kind, Bytes),
     /// A request; a body follows in pieces, or is part of it.
     Request {
@@ -38,6 +41,10 @@ pub(crate) enum Item {
         body_follows: bool,
         body: Vec<Bytes>,
     },
+    /// The start of a TCP tunnel.
+    Tunnel(Box<Tunnel>),
+    /// The last of a TCP tunnel.
+    TunnelClose(Box<TunnelEnd>),
     /// A request for a WebSocket stream, with the subprotocols it offers.
     Upgrade(Box<RequestHead>, Vec<String>),
     /// A whole answer in one message.
@@ -51,6 +58,9 @@ impl Item {
         let len = match self {
             Self::Abort(text) | Self::Broke(text) | Self::Error(text) => text.len(),
             Self::Cancel | Self::End | Self::Grant(_) => 0,
+            Self::FlowOver(text) => text.as_ref().map_or(0, String::len),
+            Self::Tunnel(tunnel) => tunnel_len(tunnel),
+            Self::TunnelClose(end) => end.error.as_ref().map_or(0, String::len),
             Self::Close(close) => close.reason.len(),
             Self::Data(data) | Self::Message(_, data) => data.len(),
             Self::Head(head) => pairs(&head.headers),
@@ -66,6 +76,18 @@ impl Item {
 
 fn pairs(headers: &[(String, String)]) -> usize {
     headers.iter().map(|(n, v)| n.len() + v.len() + 8).sum()
+}
+
+fn tunnel_len(tunnel: &Tunnel) -> usize {
+    let texts = [
+        &tunnel.tunnel_id,
+        &tunnel.gateway_name,
+        &tunnel.gateway_namespace,
+        &tunnel.service_name,
+        &tunnel.service_namespace,
+        &tunnel.client_addr,
+    ];
+    texts.into_iter().map(String::len).sum()
 }
 
 /// Bytes of method, path, query and headers.

@@ -5,12 +5,12 @@
 mod fields;
 mod shape;
 
-use alloc::{borrow::Cow, string::String};
+use alloc::{borrow::Cow, string::String, vec::Vec};
 
 use serde::de::{Deserialize as _, IgnoredAny, MapAccess, SeqAccess};
 
 pub(crate) use self::fields::{Body, Fields};
-use self::shape::{Of, Shape, drain_map, drain_seq, next};
+use self::shape::{Headers, Of, Shape, drain_map, drain_seq, next};
 use crate::{error::PeerFault, notices::clip};
 
 /// One message.
@@ -145,6 +145,14 @@ impl<'de> Shape<'de> for Payload<'de> {
             wrong: false,
         })
     }
+}
+
+/// Headers that stand alone (P-039): an object, or `null` for none.
+pub(crate) fn headers(json: &[u8]) -> Option<Vec<(String, String)>> {
+    let mut input = serde_json::Deserializer::from_slice(json);
+    let Of(Headers(headers)) = Of::deserialize(&mut input).ok()?;
+    input.end().ok()?;
+    headers.or((json.trim_ascii() == b"null").then(Vec::new))
 }
 
 /// `message` of a JSON document such as a `Status`, at most 256 bytes of it.

@@ -3,6 +3,7 @@
 
 mod json;
 mod sockets;
+mod tunnels;
 
 use alloc::{collections::BTreeMap, string::String, vec::Vec};
 
@@ -12,10 +13,12 @@ use self::json::Message;
 pub(crate) use self::sockets::{
     grant, stream_error, upgrade_request, websocket_close, websocket_data, websocket_start,
 };
+pub(crate) use self::tunnels::{
+    Counts, TunnelEnd, gateway_hello_ack, tcp_close, tcp_data, tcp_start, udp_answer, udp_data,
+};
 use crate::{
-    config::{AgentInfo, HeartbeatStatus, Monitoring, MonitoringService},
+    config::{AgentConfig, AgentInfo, HeartbeatStatus, Monitoring, MonitoringService},
     input::{RequestHead, ResponseHead},
-    rules::IdentityPolicy,
     wire::base64::{Base64, encoded_len},
 };
 
@@ -23,7 +26,7 @@ use crate::{
 const FRAME: usize = 160;
 
 /// Types that the agent understands, as `protocol_fallback` lists them (P-049).
-pub(crate) const SUPPORTED_TYPES: [&str; 16] = [
+pub(crate) const SUPPORTED_TYPES: [&str; 22] = [
     "register_success",
     "register_in_progress",
     "heartbeat_ack",
@@ -33,6 +36,7 @@ pub(crate) const SUPPORTED_TYPES: [&str; 16] = [
     "proxy_request_chunk",
     "proxy_request_stream_end",
     "proxy_cancel",
+    "proxy_stream_data",
     "proxy_websocket_start",
     "proxy_websocket_data",
     "proxy_websocket_close",
@@ -40,19 +44,18 @@ pub(crate) const SUPPORTED_TYPES: [&str; 16] = [
     "ws_data",
     "ws_close",
     "error",
+    "gateway_hello",
+    "tcp_tunnel_start",
+    "tcp_tunnel_data",
+    "tcp_tunnel_close",
+    "udp_tunnel_data",
 ];
 
 // ---------------------------------------------------------------- agent to controller, link
 
 /// P-032. No `k8s_service_token`: the cluster's credentials stay in the cluster.
-pub(crate) fn register(
-    id: &str,
-    timestamp: &str,
-    info: &AgentInfo,
-    policy: IdentityPolicy,
-    cluster_id: Option<&str>,
-    window: usize,
-) -> String {
+pub(crate) fn register(id: &str, timestamp: &str, config: &AgentConfig) -> String {
+    let info = &config.info;
     let mut m = Message::new("register", Some(id), 1024);
     m.text("agent_id", &info.agent_id);
     m.text("name", &info.name);
@@ -84,17 +87,18 @@ pub(crate) fn register(
     });
     m.object("features", |m| {
         m.flag("supports_streaming", true);
-        m.flag("supports_binary_protocol", false);
+        m.flag("supports_binary_protocol", true);
         m.flag("supports_compression", false);
         m.flag("supports_websocket_proxy", true);
-        m.flag("supports_gateway", false);
+        m.flag("supports_gateway", !config.gateways.is_empty());
         m.flag("supports_response_streaming", true);
-        m.number("request_window", window as i64);
+        m.number("request_window", config.limits.request_window() as i64);
         m.flag("response_window", true);
+        m.flag("tunnels", !config.tunnels.is_empty());
         m.flag("upgrade_answer", true);
-        m.text("identity", policy.as_str());
+        m.text("identity", config.policy.as_str());
     });
-    if let Some(cluster_id) = cluster_id {
+    if let Some(cluster_id) = &info.cluster_id {
         m.text("cluster_id", cluster_id);
     }
     if !info.metadata.is_empty() {
@@ -346,6 +350,11 @@ pub(crate) fn request_end(id: &str) -> String {
 /// P-062.
 pub(crate) fn cancel(id: &str) -> String {
     Message::new("proxy_cancel", Some(id), FRAME).finish(None)
+}
+
+/// [`headers`] as a value of its own (P-039).
+pub(crate) fn headers_alone(pairs: &[(String, String)]) -> String {
+    Message::value(|m| headers(m, pairs))
 }
 
 /// Name to array of values, or `null` where there are none (P-037).

@@ -141,8 +141,8 @@ impl<R: Runtime> Side for AgentSide<R> {
                 // A dial that was given up.
                 self.dialing.take_if(|(c, _)| *c == conn);
             }
-            Action::Connect(conn) => {
-                let dial = self.dial.clone().run(self.runtime.clone());
+            Action::Connect(conn, to) => {
+                let dial = self.dial.clone().run(self.runtime.clone(), to);
                 self.dialing = Some((conn, Box::pin(dial)));
                 self.follow(machine.phase());
             }
@@ -196,7 +196,14 @@ impl<R: Runtime> Side for AgentSide<R> {
         Some(match outcome {
             Ok((socket, meter)) => {
                 links.add(conn, Box::pin(socket) as Pin<Box<_>>, meter);
-                self.set(State::Registering);
+                // A gateway is dialled while the agent is registered.
+                self.state.send_if_modified(|state| {
+                    let dialed = *state == State::Connecting;
+                    if dialed {
+                        *state = State::Registering;
+                    }
+                    dialed
+                });
                 Input::Connected(conn)
             }
             Err(down) => Input::Disconnected(conn, down),
@@ -216,6 +223,13 @@ fn note(notice: &Notice) {
             tracing::warn!(stream, %fault, "the controller broke the protocol");
         }
         Notice::RegisterInProgress => tracing::info!("the controller is still registering us"),
+        Notice::Gateway => tracing::info!("working for the gateway that the controller named"),
+        Notice::GatewayAway { reason, .. } => {
+            tracing::warn!(%reason, "the gateway cannot be reached: staying with the controller");
+        }
+        Notice::GatewayRefused(fault) => {
+            tracing::warn!(%fault, "the gateway that the controller names is not dialled");
+        }
         Notice::Reregister => tracing::warn!("the controller does not know us: registering again"),
         _ => {}
     }

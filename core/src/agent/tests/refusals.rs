@@ -106,7 +106,6 @@ fn an_id_may_be_256_bytes_long() {
 fn p166_what_is_not_built_is_refused_with_an_error() {
     for (field, value, what) in [
         ("service_name", json!("web"), "service routing"),
-        ("body_binary", json!(true), "binary request body"),
         ("head_data", json!("AAAA"), "head_data"),
         ("headData", json!([1, 2]), "head_data"),
     ] {

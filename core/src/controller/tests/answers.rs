@@ -164,7 +164,7 @@ fn p159_a_broken_rule_costs_its_stream_and_the_agent_is_told() {
         bad(
             "proxy_response",
             json!({"status": 200, "body": "aGk=", "encoding": "gzip"}),
-            PeerFault::Unsupported("a gzip answer"),
+            PeerFault::Gzip,
         ),
         bad("proxy_response_header", json!([]), PeerFault::Malformed),
         // Data before the head.

@@ -24,6 +24,8 @@ pub(crate) struct Fields<'a> {
     pub(crate) bytes: Option<f64>,
     pub(crate) body_encoding: Option<Cow<'a, str>>,
     pub(crate) chunk: Option<Cow<'a, str>>,
+    pub(crate) client_addr: Option<Cow<'a, str>>,
+    pub(crate) client_port: Option<f64>,
     pub(crate) cloud_provider: Option<Cow<'a, str>>,
     pub(crate) cluster_id: Option<Cow<'a, str>>,
     pub(crate) cluster_uuid: Option<Cow<'a, str>>,
@@ -33,6 +35,7 @@ pub(crate) struct Fields<'a> {
     pub(crate) encoding: Option<Cow<'a, str>>,
     pub(crate) error: Option<Cow<'a, str>>,
     pub(crate) features: Features,
+    pub(crate) gateway_port: Option<f64>,
     pub(crate) gateway_ws_url: Option<Cow<'a, str>>,
     pub(crate) head_data: bool,
     pub(crate) headers: Option<Vec<(String, String)>>,
@@ -55,16 +58,20 @@ pub(crate) struct Fields<'a> {
     pub(crate) server_ip: Option<Cow<'a, str>>,
     pub(crate) server_specs: ServerSpecs,
     pub(crate) service_name: Option<Cow<'a, str>>,
+    pub(crate) service_namespace: Option<Cow<'a, str>>,
+    pub(crate) service_port: Option<f64>,
     pub(crate) status: Option<f64>,
     pub(crate) status_text: Option<Cow<'a, str>>,
     pub(crate) stream_id: Option<Cow<'a, str>>,
     pub(crate) supports_response_streaming: bool,
     pub(crate) timeout: Option<f64>,
     pub(crate) timeout_text: Option<Cow<'a, str>>,
+    pub(crate) tunnel_id: Option<Cow<'a, str>>,
     pub(crate) tunnel_url: Option<Cow<'a, str>>,
     pub(crate) unknown_type: Option<Cow<'a, str>>,
     /// `use_streaming` or `streaming`.
     pub(crate) use_streaming: bool,
+    pub(crate) use_yamux: bool,
     pub(crate) workspace_id: Option<f64>,
 }
 
@@ -85,6 +92,7 @@ pub(crate) struct Features {
     pub(crate) supports_response_streaming: bool,
     pub(crate) supports_streaming: bool,
     pub(crate) supports_websocket_proxy: Option<bool>,
+    pub(crate) tunnels: bool,
     pub(crate) upgrade_answer: bool,
     pub(crate) identity: Option<String>,
 }
@@ -111,6 +119,7 @@ impl<'de> Fields<'de> {
             "api_server" => &mut self.api_server,
             "body_encoding" => &mut self.body_encoding,
             "chunk" => &mut self.chunk,
+            "client_addr" => &mut self.client_addr,
             "cloud_provider" => &mut self.cloud_provider,
             "cluster_id" => &mut self.cluster_id,
             "cluster_uuid" => &mut self.cluster_uuid,
@@ -131,7 +140,9 @@ impl<'de> Fields<'de> {
             "request_id" => &mut self.request_id,
             "server_ip" => &mut self.server_ip,
             "service_name" => &mut self.service_name,
+            "service_namespace" => &mut self.service_namespace,
             "stream_id" => &mut self.stream_id,
+            "tunnel_id" => &mut self.tunnel_id,
             "tunnel_url" => &mut self.tunnel_url,
             "unknown_type" => &mut self.unknown_type,
             _ => return None,
@@ -143,8 +154,10 @@ impl<'de> Fields<'de> {
             "body" => self.body = body(map.next_value()?),
             "body_binary" => self.body_binary = next(map)?,
             "bytes" => self.bytes = next(map)?,
+            "client_port" => self.client_port = next(map)?,
             "code" => self.code = next(map)?,
             "features" => self.features = next(map)?,
+            "gateway_port" => self.gateway_port = next(map)?,
             "head_data" | "headData" => self.head_data = next::<Present, A>(map)?.0,
             "headers" => self.headers = next::<Headers, A>(map)?.0,
             "is_websocket" | "isWebSocket" => self.is_websocket |= next::<bool, A>(map)?,
@@ -154,6 +167,7 @@ impl<'de> Fields<'de> {
             "request_window" => self.request_window = next(map)?,
             "response_window" => self.response_window = next(map)?,
             "server_specs" => self.server_specs = next(map)?,
+            "service_port" => self.service_port = next(map)?,
             "status" => {
                 let status: Either<'de> = next(map)?;
                 (self.status, self.status_text) = (status.number, status.text);
@@ -164,6 +178,7 @@ impl<'de> Fields<'de> {
                 let timeout: Either<'de> = next(map)?;
                 (self.timeout, self.timeout_text) = (timeout.number, timeout.text);
             }
+            "use_yamux" => self.use_yamux = next(map)?,
             "workspace_id" => self.workspace_id = next(map)?,
             _ => {
                 map.next_value::<IgnoredAny>()?;
@@ -200,6 +215,7 @@ impl<'de> Shape<'de> for Features {
                 "supports_websocket_proxy" => {
                     features.supports_websocket_proxy = next(&mut map)?;
                 }
+                "tunnels" => features.tunnels = next(&mut map)?,
                 "upgrade_answer" => features.upgrade_answer = next(&mut map)?,
                 _ => {
                     map.next_value::<IgnoredAny>()?;

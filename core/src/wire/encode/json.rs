@@ -35,6 +35,17 @@ impl Message {
         self.out
     }
 
+    /// The one value that `write` writes under some key, without the key.
+    pub(super) fn value(write: impl FnOnce(&mut Self)) -> String {
+        let mut m = Self {
+            out: String::new(),
+            first: true,
+        };
+        write(&mut m);
+        let at = m.out.find(':').map_or(0, |colon| colon + 1);
+        m.out.split_off(at)
+    }
+
     fn key(&mut self, key: &str) {
         if !core::mem::take(&mut self.first) {
             self.out.push(',');

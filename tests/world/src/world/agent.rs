@@ -196,7 +196,7 @@ impl World {
                 }
                 self.upstream_told(id, &close)
             }
-            Action::Connect(conn) => {
+            Action::Connect(conn, _) => {
                 self.trace(&[now, 2, conn.0], b"");
                 self.agent_dials(conn)
             }
