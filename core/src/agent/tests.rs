@@ -2,11 +2,14 @@
 //! statement it checks.
 
 mod answers;
+mod bodies;
+mod gateway;
 mod link;
 mod reconnect;
 mod refusals;
 mod requests;
 mod sockets;
+mod tunnels;
 
 use alloc::{
     string::{String, ToString},

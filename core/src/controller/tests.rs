@@ -6,6 +6,8 @@ mod limits;
 mod requests;
 mod sessions;
 mod sockets;
+mod tunnels;
+mod whole;
 
 use alloc::{
     collections::BTreeSet,

@@ -1,0 +1,286 @@
+//! Gateway mode (P-007 to P-009, P-082 to P-085, P-180, P-182, P-184).
+
+use super::*;
+use crate::action::Endpoint;
+
+const URL: &str = "wss://gw.example/ws";
+
+impl Bench {
+    /// Permits the gateway, registers, and is told of it.
+    fn with_gateway(named: &str) -> Self {
+        let mut bench = Self::with(|config| {
+            config.gateways = Vec::from(["gw.example".to_string()]);
+            config.encrypted = true;
+            config.info.agent_version = "1.9".into();
+        });
+        bench.connect();
+        bench.register_with(json!({"cluster_id": "6f1c", "cluster_uuid": "u-1",
+            "gateway_ws_url": named}));
+        bench
+    }
+
+    fn register_with(&mut self, payload: Value) {
+        let sent = self.sent();
+        let register = sent.iter().find(|v| v["type"] == "register").unwrap();
+        let id = register["request_id"].clone();
+        let message = json!({"type": "register_success", "request_id": id, "payload": payload});
+        self.frame(message);
+    }
+
+    /// The dials that were begun.
+    fn dials(&mut self) -> Vec<(ConnId, Endpoint)> {
+        let dials = self.take().into_iter().filter_map(|action| match action {
+            Action::Connect(conn, endpoint) => Some((conn, endpoint)),
+            _ => None,
+        });
+        dials.collect()
+    }
+
+    /// On the gateway's link, everything said on the way forgotten.
+    fn at_gateway() -> (Self, ConnId) {
+        let mut bench = Self::with_gateway(URL);
+        let conn = bench.dials()[0].0;
+        bench.input(Input::Connected(conn));
+        bench.take();
+        (bench, conn)
+    }
+
+    fn notices(&mut self) -> Vec<Notice> {
+        let notices = self.take().into_iter().filter_map(|action| match action {
+            Action::Notice(notice) => Some(notice),
+            _ => None,
+        });
+        notices.collect()
+    }
+}
+
+fn query(endpoint: &Endpoint) -> String {
+    match endpoint {
+        Endpoint::Gateway(url) => url.clone(),
+        Endpoint::Controller => String::new(),
+    }
+}
+
+#[test]
+fn p007_p180_the_gateway_is_dialled_beside_the_link_that_goes_on() {
+    let mut bench = Bench::with_gateway(URL);
+    let old = bench.agent.phase().conn().unwrap();
+    let dials = bench.dials();
+    assert_eq!(dials.len(), 1);
+    let url = query(&dials[0].1);
+    assert!(url.starts_with("wss://gw.example/ws?agent_version=1.9&cluster_uuid=u-1&"));
+    assert!(!url.contains("token"));
+    // W-37: the original had closed the old link by now.
+    assert_eq!(bench.agent.phase(), Phase::Ready(old));
+    let running = bench.request("r");
+    bench.input(Input::Connected(dials[0].0));
+    let actions = bench.take();
+    let close = actions.iter().find_map(|a| match a {
+        Action::Close(conn, code, _) => Some((*conn, *code)),
+        _ => None,
+    });
+    assert_eq!(close, Some((old, CloseCode::Normal)));
+    assert!(actions.contains(&Action::Reset(running)));
+    assert_eq!(bench.agent.phase(), Phase::Ready(dials[0].0));
+}
+
+#[test]
+fn p009_p085_the_first_message_to_a_gateway_is_a_heartbeat() {
+    let mut bench = Bench::with_gateway(URL);
+    let conn = bench.dials()[0].0;
+    bench.input(Input::Connected(conn));
+    assert_eq!(bench.sent_types(), ["heartbeat"]);
+    bench.pass_alive(secs(31));
+    let types = bench.sent_types();
+    assert!(types.iter().all(|t| t == "heartbeat") && !types.is_empty());
+    bench.request("r");
+}
+
+#[test]
+fn p180_a_gateway_that_fails_leaves_the_agent_at_work() {
+    let failures = [
+        Down::Lost("refused".into()),
+        Down::Refused {
+            status: 401,
+            retry_after: None,
+        },
+    ];
+    for down in failures {
+        let mut bench = Bench::with_gateway(URL);
+        let old = bench.agent.phase().conn().unwrap();
+        let dial = bench.dials()[0].0;
+        bench.input(Input::Disconnected(dial, down));
+        let notices = bench.notices();
+        let Some(Notice::GatewayAway { delay, .. }) = notices.first() else {
+            panic!("not told: {notices:?}")
+        };
+        assert_eq!(bench.agent.phase(), Phase::Ready(old));
+        bench.request("r");
+        // And it is tried again, later and later.
+        bench.pass_alive(*delay + secs(5));
+        assert_eq!(bench.dials().len(), 1);
+    }
+}
+
+#[test]
+fn p180_a_gateway_that_keeps_silent_is_given_up_in_time() {
+    let mut bench = Bench::with_gateway(URL);
+    let old = bench.agent.phase().conn().unwrap();
+    let dial = bench.dials()[0].0;
+    bench.pass_alive(secs(31));
+    let closed = |a: &Action| matches!(a, Action::Close(conn, ..) if *conn == dial);
+    assert!(bench.take().iter().any(closed));
+    assert_eq!(bench.agent.phase(), Phase::Ready(old));
+    // Its late success means nothing.
+    bench.input(Input::Connected(dial));
+    assert_eq!(bench.agent.phase(), Phase::Ready(old));
+    assert_eq!(bench.agent.stats().stale_inputs, 1);
+}
+
+#[test]
+fn p184_the_same_identity_on_every_dial() {
+    let (mut bench, conn) = Bench::at_gateway();
+    bench.input(Input::Disconnected(conn, Down::Lost("cut".into())));
+    bench.take();
+    bench.pass(secs(2));
+    let dials = bench.dials();
+    assert!(query(&dials[0].1).contains("cluster_uuid=u-1&"));
+    // The gateway knows who comes: no registration, and the state is told again.
+    bench.input(Input::Connected(dials[0].0));
+    let actions = bench.take();
+    let registered = actions.iter().find_map(|a| match a {
+        Action::Registered(registration) => Some(&*registration.cluster_id),
+        _ => None,
+    });
+    assert_eq!(registered, Some("6f1c"));
+    let sends = actions.iter().filter(|a| matches!(a, Action::Send(..)));
+    assert_eq!(sends.count(), 1, "one heartbeat");
+}
+
+#[test]
+fn p180_a_gateway_that_is_lost_and_not_found_again_leads_back_to_the_controller() {
+    let (mut bench, conn) = Bench::at_gateway();
+    bench.input(Input::Disconnected(conn, Down::Lost("cut".into())));
+    bench.pass(secs(2));
+    let again = bench.dials()[0].0;
+    let refused = Down::Refused {
+        status: 403,
+        retry_after: None,
+    };
+    bench.input(Input::Disconnected(again, refused));
+    // What a gateway refuses is no reason to keep the controller waiting.
+    bench.pass(secs(4));
+    let dials = bench.dials();
+    assert_eq!(dials[0].1, Endpoint::Controller);
+    bench.input(Input::Connected(dials[0].0));
+    bench.register_with(json!({"cluster_id": "6f1c", "gateway_ws_url": URL}));
+    assert!(bench.dials().is_empty(), "the gateway failed a moment ago");
+    bench.request("r");
+    bench.pass_alive(secs(4));
+    assert_eq!(bench.dials().len(), 1);
+}
+
+#[test]
+fn p182_a_gateway_that_does_not_know_the_cluster_leads_to_a_real_registration() {
+    let (mut bench, _) = Bench::at_gateway();
+    bench.frame(json!({"type": "error", "payload": {"error": "Cluster not found"}}));
+    bench.pass(secs(4));
+    let dials = bench.dials();
+    assert_eq!(dials[0].1, Endpoint::Controller);
+    bench.input(Input::Connected(dials[0].0));
+    let sent = bench.sent();
+    assert_eq!(sent[0]["type"], "register");
+    assert!(sent[0]["payload"].get("cluster_id").is_none());
+}
+
+#[test]
+fn a_gateway_that_is_not_permitted_is_not_dialled() {
+    for (named, fault) in [
+        ("wss://evil.example/ws", PeerFault::NotPermitted),
+        ("ws://gw.example/ws", PeerFault::Gateway),
+        ("gw.example", PeerFault::Gateway),
+    ] {
+        let mut bench = Bench::with_gateway(named);
+        let old = bench.agent.phase();
+        let actions = bench.take();
+        assert!(actions.contains(&Action::Notice(Notice::GatewayRefused(fault))));
+        assert!(!actions.iter().any(|a| matches!(a, Action::Connect(..))));
+        assert_eq!(bench.agent.phase(), old);
+    }
+}
+
+#[test]
+fn a_lost_link_gives_the_other_dial_up() {
+    let mut bench = Bench::with_gateway(URL);
+    let dial = bench.dials()[0].0;
+    bench.cut();
+    let actions = bench.take();
+    assert!(
+        actions
+            .iter()
+            .any(|a| matches!(a, Action::Close(conn, ..) if *conn == dial))
+    );
+    bench.input(Input::Connected(dial));
+    bench.pass(secs(2));
+    assert_eq!(bench.dials().len(), 1, "never two at once");
+}
+
+#[test]
+fn a_demand_to_register_gives_the_other_dial_up() {
+    let mut bench = Bench::with_gateway(URL);
+    let dial = bench.dials()[0].0;
+    bench.frame(json!({"type": "error", "payload": {"error": "not registered"}}));
+    let actions = bench.take();
+    assert!(
+        actions
+            .iter()
+            .any(|a| matches!(a, Action::Close(conn, ..) if *conn == dial))
+    );
+    assert!(matches!(bench.agent.phase(), Phase::Registering(_)));
+}
+
+#[test]
+fn p177_a_shutdown_gives_the_other_dial_up() {
+    let mut bench = Bench::with_gateway(URL);
+    let dial = bench.dials()[0].0;
+    bench.input(Input::Shutdown(secs(5)));
+    let actions = bench.take();
+    let closes: Vec<ConnId> = actions
+        .iter()
+        .filter_map(|a| match a {
+            Action::Close(conn, ..) => Some(*conn),
+            _ => None,
+        })
+        .collect();
+    assert_eq!(closes, [dial, ConnId(1)]);
+    assert_eq!(actions.last(), Some(&Action::Stopped));
+}
+
+#[test]
+fn a_gateway_link_that_was_stable_is_looked_for_at_once_next_time() {
+    let (mut bench, conn) = Bench::at_gateway();
+    bench.pass_alive(secs(70));
+    bench.take();
+    bench.input(Input::Disconnected(conn, Down::Lost("cut".into())));
+    let (delay, attempt, _) = bench.reconnect().unwrap();
+    assert!(attempt == 1 && delay <= Duration::from_millis(500));
+}
+
+#[test]
+fn p070_p050_a_greeting_that_asks_for_yamux_is_answered_once() {
+    let mut bench = Bench::registered();
+    let hello = |yamux: Value| {
+        json!({"type": "gateway_hello", "payload": {"use_yamux": yamux,
+        "yamux_config": {"max_stream_window_size": 262_144}}})
+    };
+    for unasked in [json!(false), json!("true"), json!(1), Value::Null] {
+        bench.frame(hello(unasked));
+    }
+    assert!(bench.sent().is_empty());
+    bench.frame(hello(json!(true)));
+    bench.frame(hello(json!(true)));
+    let sent = bench.sent();
+    assert_eq!(sent.len(), 1);
+    assert_eq!(sent[0]["type"], "gateway_hello_ack");
+    assert_eq!(sent[0]["payload"], json!({"use_yamux": false}));
+}
