@@ -170,74 +170,38 @@ impl Controller {
     }
 
     fn framed(&mut self, conn: ConnId, id: StreamId, item: Item) -> Option<String> {
-        let joined = self.joined.as_ref();
-        let terms = encode::Terms {
-            stream_response: joined.is_some_and(|j| j.streams_responses),
-            response_window: self.window(),
-            request_window: joined.and_then(|j| j.request_window),
-        };
-        let stream = self.streams.get_mut(id)?;
-        let name = &stream.name;
+        self.note_framed(conn, id, &item);
+        let terms = self.terms();
+        let answers = self.joined.as_ref().is_some_and(|j| j.answers_upgrades);
+        let stream = self.streams.get(id)?;
+        let name = &*stream.name;
+        let tunnel = stream.state.tunnel.as_deref();
         Some(match item {
-            Item::Cancel => {
-                if let Some(session) = self.sessions.get_mut(&conn) {
-                    session.control.cancelled(name, What::Request);
-                }
-                encode::cancel(name)
-            }
-            Item::Close(close) => {
-                if let Some(session) = self.sessions.get_mut(&conn) {
-                    session.control.cancelled(name, What::Socket);
-                }
-                encode::websocket_close(name, &close)
-            }
-            Item::Data(data) => {
-                self.stats.bytes_out += data.len() as u64;
-                match stream.state.tunnel {
-                    None => encode::request_chunk(name, &data, &self.base64),
-                    Some(_) => encode::tcp_data(name, &data, true, &self.base64),
-                }
-            }
+            Item::Cancel => encode::cancel(name),
+            Item::Close(close) => encode::websocket_close(name, &close),
+            Item::Data(data) => match tunnel {
+                None => encode::request_chunk(name, &data, &self.base64),
+                Some(_) => encode::tcp_data(name, &data, true, &self.base64),
+            },
             Item::End => encode::request_end(name),
             Item::Grant(bytes) => encode::grant(name, true, bytes),
-            Item::Message(kind, data) => {
-                self.stats.bytes_out += data.len() as u64;
-                match &stream.state.tunnel {
-                    None => encode::websocket_data(name, kind, &data, &self.base64),
-                    Some(tunnel) => encode::udp_data(tunnel, &data, &self.base64),
-                }
-            }
+            Item::Message(kind, data) => match tunnel {
+                None => encode::websocket_data(name, kind, &data, &self.base64),
+                Some(tunnel) => encode::udp_data(tunnel, &data, &self.base64),
+            },
             Item::Request {
                 head,
                 body_follows,
                 body,
-            } => {
-                stream.state.asked = true;
-                stream.state.window = terms.response_window;
-                self.buffered -= core::mem::take(&mut stream.state.charged);
-                let len: usize = body.iter().map(bytes::Bytes::len).sum();
-                self.stats.bytes_out += len as u64;
-                encode::proxy_request(name, &head, body_follows, &body, terms, &self.base64)
+            } => encode::proxy_request(name, &head, body_follows, &body, terms, &self.base64),
+            Item::Tunnel(tunnel) => encode::tcp_start(name, &tunnel),
+            Item::TunnelClose(end) => encode::tcp_close(name, &end),
+            Item::Upgrade(head, protocols) if answers => {
+                encode::upgrade_request(name, &head, &protocols, terms)
             }
             Item::Upgrade(head, protocols) => {
-                stream.state.asked = true;
-                if joined.is_some_and(|j| j.answers_upgrades) {
-                    stream.state.window = terms.response_window;
-                    encode::upgrade_request(name, &head, &protocols, terms)
-                } else {
-                    let protocol = protocols.first().map(String::as_str);
-                    encode::websocket_start(name, &head, protocol)
-                }
-            }
-            Item::Tunnel(tunnel) => {
-                stream.state.asked = true;
-                encode::tcp_start(name, &tunnel)
-            }
-            Item::TunnelClose(end) => {
-                if let Some(session) = self.sessions.get_mut(&conn) {
-                    session.control.cancelled(name, What::Tunnel);
-                }
-                encode::tcp_close(name, &end)
+                let protocol = protocols.first().map(String::as_str);
+                encode::websocket_start(name, &head, protocol)
             }
             // A UDP flow has no last word, and the others are the agent's.
             Item::FlowOver(_)
@@ -245,10 +209,53 @@ impl Controller {
             | Item::Broke(_)
             | Item::Error(_)
             | Item::Head(_)
-            | Item::Whole(..) => {
-                return None;
-            }
+            | Item::Whole(..) => return None,
         })
+    }
+
+    /// What a request says of forms and windows to the agent that is registered.
+    fn terms(&self) -> encode::Terms {
+        let joined = self.joined.as_ref();
+        encode::Terms {
+            stream_response: joined.is_some_and(|j| j.streams_responses),
+            response_window: self.window(),
+            request_window: joined.and_then(|j| j.request_window),
+        }
+    }
+
+    /// Keeps account of what is about to be framed.
+    fn note_framed(&mut self, conn: ConnId, id: StreamId, item: &Item) {
+        let window = self.window();
+        let answers = self.joined.as_ref().is_some_and(|j| j.answers_upgrades);
+        let Some(stream) = self.streams.get_mut(id) else {
+            return;
+        };
+        let over = match item {
+            Item::Cancel => Some(What::Request),
+            Item::Close(_) => Some(What::Socket),
+            Item::TunnelClose(_) => Some(What::Tunnel),
+            _ => None,
+        };
+        if let (Some(what), Some(session)) = (over, self.sessions.get_mut(&conn)) {
+            session.control.cancelled(&stream.name, what);
+        }
+        let state = &mut stream.state;
+        match item {
+            Item::Data(data) | Item::Message(_, data) => {
+                self.stats.bytes_out += data.len() as u64;
+            }
+            Item::Request { body, .. } => {
+                (state.asked, state.window) = (true, window);
+                self.buffered -= core::mem::take(&mut state.charged);
+                let len: usize = body.iter().map(bytes::Bytes::len).sum();
+                self.stats.bytes_out += len as u64;
+            }
+            Item::Tunnel(_) => state.asked = true,
+            Item::Upgrade(..) => {
+                (state.asked, state.window) = (true, window.filter(|_| answers));
+            }
+            _ => {}
+        }
     }
 
     pub(super) fn wake(&mut self) {

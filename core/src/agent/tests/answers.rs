@@ -117,6 +117,15 @@ fn p201_connection_headers_do_not_pass() {
     );
 }
 
+/// What comes late changes nothing.
+fn say_late(bench: &mut Bench, id: StreamId) {
+    bench.input(Input::Head(id, head(500)));
+    assert_eq!(bench.offer(id, bytes(1)), Offer::Closed);
+    bench.input(Input::Ended(id, StreamEnd::Broken("late".into())));
+    bench.input(Input::Consumed(id, 7));
+    bench.chunk("r", b"late");
+}
+
 /// Every way in which an accepted request can end, and the messages that end it.
 #[test]
 fn p094_one_terminal_message_whatever_ends_the_request() {
@@ -164,13 +173,7 @@ fn p094_one_terminal_message_whatever_ends_the_request() {
                 "timeout": "1m", "supports_response_streaming": streamed});
             let (id, _) = bench.ask("r", payload).unwrap();
             end(&mut bench, id);
-            // What comes late changes nothing.
-            bench.input(Input::Head(id, head(500)));
-            let late = bench.offer(id, bytes(1));
-            assert_eq!(late, Offer::Closed, "way {way}");
-            bench.input(Input::Ended(id, StreamEnd::Broken("late".into())));
-            bench.input(Input::Consumed(id, 7));
-            bench.chunk("r", b"late");
+            say_late(&mut bench, id);
             let types = bench.sent_types();
             let ours = types.iter().filter(|t| t.starts_with("proxy"));
             let terminal: Vec<&String> = ours

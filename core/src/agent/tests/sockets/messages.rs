@@ -338,3 +338,28 @@ fn p153_a_message_with_a_bad_envelope_ends_the_stream_that_it_names_and_no_other
     let sent = bench.sent();
     assert_eq!(sent[0]["request_id"], "s", "P-191");
 }
+
+#[test]
+fn p164_proxy_stream_data_is_data_of_a_stream_and_harms_no_request() {
+    let mut bench = Bench::registered();
+    let id = bench.socket("s");
+    let says = |id: &str| {
+        json!({"type": "proxy_stream_data", "request_id": id,
+            "payload": {"data": base64(b"\x02hello")}})
+    };
+    bench.frame(says("s"));
+    assert_eq!(bench.messages(id), [(Kind::Binary, b"hello".to_vec())]);
+    // W-21: the original ends here.
+    let request = bench.request("r");
+    bench.input(Input::Head(request, head(200)));
+    bench.sent();
+    bench.frame(says("r"));
+    bench.frame(says("unknown"));
+    assert!(bench.sent().is_empty());
+    let stats = bench.agent.stats();
+    assert_eq!((stats.peer_faults, stats.stale_frames), (1, 1));
+    bench.offer(request, "on".into());
+    bench.input(Input::Ended(request, StreamEnd::Clean));
+    let expected = ["proxy_response_chunk", "proxy_response_end"];
+    assert_eq!(bench.sent_types(), expected);
+}

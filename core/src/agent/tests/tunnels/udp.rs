@@ -1,0 +1,88 @@
+//! Those of UDP (P-052, P-125, P-198).
+
+use super::*;
+
+#[test]
+fn p198_each_client_of_a_udp_tunnel_has_a_socket_of_its_own() {
+    let mut bench = Bench::tunnelled();
+    bench.datagram("u", ("203.0.113.9", 1), Some(b"a"));
+    let (first, target) = bench.dialled().unwrap();
+    let udp = Target::Udp {
+        host: "localhost".into(),
+        port: 53,
+    };
+    assert_eq!(target, udp);
+    bench.datagram("u", ("203.0.113.9", 2), Some(b"b"));
+    let (second, _) = bench.dialled().unwrap();
+    bench.datagram("u", ("203.0.113.9", 1), None);
+    assert!(bench.dialled().is_none());
+    assert_eq!(bench.datagrams(first), [b"a".to_vec(), Vec::new()]);
+    assert_eq!(bench.datagrams(second), [b"b".to_vec()]);
+    // W-55: the original sends the answer to both.
+    bench.input(Input::Head(second, ResponseHead::default()));
+    bench
+        .agent
+        .send(second, Kind::Datagram, "answer".into())
+        .unwrap();
+    bench
+        .agent
+        .send(second, Kind::Datagram, Bytes::new())
+        .unwrap();
+    let sent = bench.sent();
+    assert_eq!(sent.len(), 2, "datagrams are not joined, and may be empty");
+    assert_eq!(
+        sent[0],
+        json!({"type": "udp_tunnel_data", "payload": {"tunnel_id": "u",
+        "data": base64(b"answer"), "client_addr": "203.0.113.9", "client_port": 2,
+        "direction": "agent_to_gateway"}})
+    );
+    assert_eq!(sent[1]["payload"]["data"], "");
+}
+
+#[test]
+fn p125_a_udp_client_is_forgotten_when_it_keeps_silent() {
+    let mut bench = Bench::tunnelled();
+    bench.datagram("u", ("203.0.113.9", 1), Some(b"a"));
+    let (id, _) = bench.dialled().unwrap();
+    bench.input(Input::Head(id, ResponseHead::default()));
+    bench.take();
+    bench.pass_alive(secs(310));
+    assert!(bench.has(&Action::Reset(id)));
+    assert_eq!(bench.agent.stats().streams_open, 0);
+    let types = bench.sent_types();
+    assert!(types.iter().all(|t| t == "heartbeat"), "{types:?}");
+    // The next datagram begins anew.
+    bench.datagram("u", ("203.0.113.9", 1), Some(b"b"));
+    assert!(bench.dialled().is_some());
+}
+
+#[test]
+fn a_udp_service_that_fails_is_told_as_an_error_of_no_stream() {
+    let mut bench = Bench::tunnelled();
+    bench.datagram("u", ("203.0.113.9", 1), Some(b"a"));
+    let (id, _) = bench.dialled().unwrap();
+    bench.input(Input::Ended(id, StreamEnd::Broken("no route".into())));
+    let sent = bench.sent();
+    assert_eq!((sent.len(), &sent[0]["type"]), (1, &json!("proxy_error")));
+    assert_eq!(error(&sent[0]), "UDP tunnel: no route");
+    bench.datagram("u", ("203.0.113.9", 1), Some(b"a"));
+    let (id, _) = bench.dialled().unwrap();
+    bench.input(Input::Ended(id, StreamEnd::Clean));
+    assert!(bench.sent().is_empty());
+    assert_eq!(bench.agent.stats().streams_open, 0);
+}
+
+#[test]
+fn p159_a_datagram_that_cannot_be_read_costs_itself() {
+    let mut bench = Bench::tunnelled();
+    for payload in [
+        json!({}),
+        json!({"tunnel_id": ""}),
+        json!({"tunnel_id": "u", "data": "?", "gateway_port": 53}),
+        json!({"tunnel_id": "x".repeat(257), "gateway_port": 53}),
+    ] {
+        bench.frame(json!({"type": "udp_tunnel_data", "payload": payload}));
+    }
+    assert!(bench.dialled().is_none() && bench.sent().is_empty());
+    assert_eq!(bench.agent.stats().peer_faults, 4);
+}
