@@ -173,12 +173,12 @@ impl Agent {
         }
         let data = fields.data.as_deref().ok_or(PeerFault::Missing("data"));
         match data.and_then(|data| self.base64.decode(data)) {
-            Ok(data) => self.into_tunnel(id, Kind::Bytes, data.into()),
+            Ok(data) => self.tunnel_takes(id, Kind::Bytes, data.into()),
             Err(fault) => self.fail(id, fault, &fault.to_string()),
         }
     }
 
-    fn into_tunnel(&mut self, id: StreamId, kind: Kind, data: Bytes) {
+    fn tunnel_takes(&mut self, id: StreamId, kind: Kind, data: Bytes) {
         let now = self.now;
         if let Some(tunnel) = self.live_tunnel(id) {
             tunnel.active = now;
@@ -251,7 +251,7 @@ impl Agent {
                 }
             }
         };
-        self.into_tunnel(id, Kind::Datagram, data);
+        self.tunnel_takes(id, Kind::Datagram, data);
     }
 
     /// Says once of a tunnel that it is refused (P-166): there is no message for it but an error

@@ -160,7 +160,7 @@ impl Controller {
             return self.message(id, kind, data);
         }
         if state.tunnel.is_some() {
-            return self.into_tunnel(id, data);
+            return self.tunnel_takes(id, data);
         }
         if !state.body_open {
             return Err(SendError::Closed(data));

@@ -84,7 +84,7 @@ impl Controller {
 
     // ------------------------------------------------------------ from the client
 
-    pub(super) fn into_tunnel(&mut self, id: StreamId, data: Bytes) -> Result<(), SendError> {
+    pub(super) fn tunnel_takes(&mut self, id: StreamId, data: Bytes) -> Result<(), SendError> {
         let limits = self.config.limits;
         let live = |s: &Exchange| s.is_live() && s.until.is_none();
         if !self.streams.get(id).is_some_and(|s| live(&s.state)) {

@@ -186,8 +186,7 @@ fn p094_one_terminal_message_whatever_ends_the_request() {
             };
             assert_eq!(terminal, [&expected], "way {way}, streamed {streamed}");
             assert_eq!(types.last(), Some(&expected), "way {way}");
-            let resets = bench.has(&Action::Reset(id));
-            assert_eq!(resets, !by_local_end, "way {way}");
+            assert_eq!(bench.has(&Action::Reset(id)), !by_local_end, "way {way}");
             assert_eq!(bench.agent.stats().streams_open, 0);
         }
     }

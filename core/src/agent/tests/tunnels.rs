@@ -43,7 +43,7 @@ impl Bench {
         stream
     }
 
-    fn into_tunnel(&mut self, id: &str, data: &[u8]) {
+    fn feed(&mut self, id: &str, data: &[u8]) {
         let payload = json!({"data": base64(data)});
         self.frame(json!({"type": "tcp_tunnel_data", "request_id": id, "payload": payload}));
     }
@@ -119,8 +119,8 @@ fn p166_where_nothing_is_listed_every_tunnel_is_answered_with_an_error() {
 fn p154_data_that_comes_before_the_service_answers_waits_for_it() {
     let mut bench = Bench::tunnelled();
     bench.start_tunnel("t", 5432);
-    bench.into_tunnel("t", b"early ");
-    bench.into_tunnel("t", b"data");
+    bench.feed("t", b"early ");
+    bench.feed("t", b"data");
     let (id, _) = bench.dialled().unwrap();
     assert_eq!(bench.delivered(id), b"early data");
     bench.input(Input::Head(id, ResponseHead::default()));
@@ -134,7 +134,7 @@ fn p154_data_that_comes_before_the_service_answers_waits_for_it() {
 fn p162_a_close_tells_the_cause_and_the_counts() {
     let mut bench = Bench::tunnelled();
     let id = bench.tunnel("t");
-    bench.into_tunnel("t", b"12345");
+    bench.feed("t", b"12345");
     bench.offer(id, "123".into());
     bench.pass_alive(secs(2));
     bench.take();
@@ -174,7 +174,7 @@ fn p162_a_duplicate_is_refused_by_an_error_that_names_no_running_tunnel() {
     let sent = bench.sent();
     assert_eq!((sent.len(), &sent[0]["type"]), (1, &json!("proxy_error")));
     assert!(sent[0].get("request_id").is_none());
-    bench.into_tunnel("t", b"on");
+    bench.feed("t", b"on");
     assert_eq!(bench.delivered(id), b"on");
 }
 
@@ -182,9 +182,9 @@ fn p162_a_duplicate_is_refused_by_an_error_that_names_no_running_tunnel() {
 fn p152_a_close_takes_effect_behind_the_data_before_it() {
     let mut bench = Bench::tunnelled();
     let id = bench.tunnel("t");
-    bench.into_tunnel("t", b"last words");
+    bench.feed("t", b"last words");
     bench.close_tunnel("t");
-    bench.into_tunnel("t", b"too late");
+    bench.feed("t", b"too late");
     assert_eq!(bench.delivered(id), b"last words");
     assert_eq!(bench.finishes(id), 1);
     // What the service still says has no reader, and is not sent.
@@ -229,7 +229,7 @@ fn p173_the_dial_and_silence_have_their_limits() {
     bench.pass_alive(secs(31));
     assert!(bench.has(&Action::Reset(slow)));
     bench.pass_alive(secs(250));
-    bench.into_tunnel("t", b"x");
+    bench.feed("t", b"x");
     bench.pass_alive(secs(250));
     bench.offer(id, "y".into());
     bench.pass_alive(secs(290));
@@ -251,8 +251,8 @@ fn p153_what_a_service_does_not_take_ends_its_tunnel_with_an_error() {
         config.tunnels = Vec::from(["pg.db:5432".parse().unwrap()]);
     });
     let id = bench.tunnel("t");
-    bench.into_tunnel("t", &[1; 600]);
-    bench.into_tunnel("t", &[2; 600]);
+    bench.feed("t", &[1; 600]);
+    bench.feed("t", &[2; 600]);
     assert_eq!(bench.delivered(id).len(), 600);
     assert!(bench.has(&Action::Reset(id)));
     let sent = bench.sent();
@@ -338,7 +338,7 @@ fn messages_of_other_streams_mean_nothing_to_a_tunnel() {
     assert!(bench.sent().is_empty());
     assert_eq!(bench.delivered(id), b"");
     let request = bench.request("r");
-    bench.into_tunnel("r", b"x");
+    bench.feed("r", b"x");
     bench.close_tunnel("r");
     assert_eq!(bench.delivered(request), b"");
     assert_eq!(bench.finishes(request), 1);
