@@ -230,3 +230,68 @@ pub enum PeerFault {
     #[error("{0} is not supported")]
     Unsupported(&'static str),
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_fault_is_in_the_table_of_what_it_costs() {
+        let table = include_str!("faults.md");
+        // A new fault does not compile here before it is added below.
+        let is_listed = |fault: PeerFault| match fault {
+            PeerFault::Base64
+            | PeerFault::ControlFlood
+            | PeerFault::DuplicateId
+            | PeerFault::FrameTooLong
+            | PeerFault::Gateway
+            | PeerFault::Gzip
+            | PeerFault::HeadTooLong
+            | PeerFault::Header
+            | PeerFault::Malformed
+            | PeerFault::MessageTooLong
+            | PeerFault::Method
+            | PeerFault::Missing(_)
+            | PeerFault::NotPermitted
+            | PeerFault::Opcode
+            | PeerFault::Overrun
+            | PeerFault::Path
+            | PeerFault::Subprotocol
+            | PeerFault::Target
+            | PeerFault::TooManyStreams
+            | PeerFault::UnknownId
+            | PeerFault::Unsupported(_)
+            | PeerFault::Utf8 => {
+                let name = alloc::format!("{fault:?}");
+                let name = name.split('(').next().unwrap_or_default();
+                table.contains(&alloc::format!("`{name}`"))
+            }
+        };
+        for fault in [
+            PeerFault::Base64,
+            PeerFault::ControlFlood,
+            PeerFault::DuplicateId,
+            PeerFault::FrameTooLong,
+            PeerFault::Gateway,
+            PeerFault::Gzip,
+            PeerFault::HeadTooLong,
+            PeerFault::Header,
+            PeerFault::Malformed,
+            PeerFault::MessageTooLong,
+            PeerFault::Method,
+            PeerFault::Missing(""),
+            PeerFault::NotPermitted,
+            PeerFault::Opcode,
+            PeerFault::Overrun,
+            PeerFault::Path,
+            PeerFault::Subprotocol,
+            PeerFault::Target,
+            PeerFault::TooManyStreams,
+            PeerFault::UnknownId,
+            PeerFault::Unsupported(""),
+            PeerFault::Utf8,
+        ] {
+            assert!(is_listed(fault), "not in the table: {fault:?}");
+        }
+    }
+}

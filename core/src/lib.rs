@@ -10,13 +10,17 @@
 //!
 //! # The run loop
 //!
-//! An adapter does three things, in any order and as often as it likes:
+//! An adapter does these, in any order and as often as it likes:
 //!
-//! 1. It reports what happened: [`Machine::handle`] and, for data of local ends,
-//!    [`Machine::send`].
-//! 2. It does what [`Machine::poll`] returns, until that is `None`. Frames come only for a
-//!    socket that can take one now.
-//! 3. It calls `handle` with [`Input::Tick`] at [`Machine::deadline`].
+//! 1. Make the machine: [`Agent::new`] or [`Controller::new`], with the present time and some
+//!    entropy ([`Start`]).
+//! 2. Do what [`Machine::poll`] returns, until that is `None`: first with [`Socket::Blocked`], then
+//!    with [`Socket::Ready`] for each socket that can take a message now. Frames come only for
+//!    those, and are built when they do.
+//! 3. Report what happened: [`Machine::handle`] with an [`Input`] and, for data of local ends,
+//!    [`Machine::send`], which may give it back until [`Action::Writable`].
+//! 4. Call `handle` with [`Input::Tick`] at [`Machine::deadline`], if nothing else happens before.
+//! 5. Go on with 2, until [`Action::Stopped`].
 //!
 //! ```
 //! use controlplane_core::{
@@ -59,6 +63,26 @@
 //!   connection ends.
 //!
 //! The socket is always read: no stream's reader can delay another stream, or a heartbeat.
+//!
+//! # The link
+//!
+//! Every way in which the agent's link may change; a cause that is not listed changes nothing. At
+//! the start it is `Dialing`.
+//!
+#![doc = include_str!("link.md")]
+//!
+//! # Limits
+//!
+//! What a peer, or a local end, can make a machine hold ([`Limits`]), by default:
+//!
+#![doc = include_str!("config/limits.md")]
+//!
+//! # What a fault of the peer costs
+//!
+//! A fault costs the least that keeps the promises to everybody else. Each is counted, and told as
+//! [`Notice::Tolerated`] with its [`PeerFault`] or as the [`Reason`] for which a connection ended.
+//!
+#![doc = include_str!("faults.md")]
 #![no_std]
 #![cfg_attr(
     test,

@@ -1,9 +1,13 @@
 //! Where the agent's link stands, and every way it may change: a table that the code obeys and
 //! that the state diagram in the documentation is rendered from.
+//!
+#![doc = include_str!("link.md")]
 
 use crate::input::ConnId;
 
 /// Where the link to the controller stands.
+///
+#[doc = include_str!("link.md")]
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub enum Phase {
     /// A dial is under way.
@@ -134,7 +138,68 @@ impl Phase {
 
 #[cfg(test)]
 mod tests {
+    use alloc::{
+        format,
+        string::{String, ToString},
+        vec::Vec,
+    };
+
     use super::*;
+
+    /// The table as a diagram: from each state an arrow to each that it leads to.
+    fn rendered() -> String {
+        let all = [
+            At::Dialing,
+            At::Registering,
+            At::Ready,
+            At::Draining,
+            At::Waiting,
+            At::Stopped,
+        ];
+        let mut out = String::from("```text\n");
+        for from in all {
+            let edges: Vec<String> = all
+                .into_iter()
+                .filter_map(|to| {
+                    let rows = TRANSITIONS
+                        .iter()
+                        .filter(|(f, _, t)| (*f, *t) == (from, to));
+                    let causes: Vec<String> = rows.map(|(_, by, _)| format!("{by:?}")).collect();
+                    let label = format!(" {} ", causes.join(", "));
+                    (!causes.is_empty()).then(|| format!("─{label:─<17}▶ {to:?}"))
+                })
+                .collect();
+            if edges.is_empty() {
+                out += &format!("{from:?}\n");
+            }
+            for (i, edge) in edges.iter().enumerate() {
+                let branch = match (i, edges.len() - 1) {
+                    (0, 0) => '─',
+                    (0, _) => '┬',
+                    (i, last) if i == last => '└',
+                    _ => '├',
+                };
+                let name = if i == 0 {
+                    format!("{from:?}")
+                } else {
+                    String::new()
+                };
+                let space = if i == 0 { '─' } else { ' ' };
+                out += &format!("{name:12}{space}{branch}{edge}\n");
+            }
+        }
+        out + "```\n"
+    }
+
+    #[test]
+    fn the_diagram_is_that_of_the_table() {
+        let drawn = include_str!("link.md").to_string();
+        assert!(
+            drawn == rendered(),
+            "core/src/link.md is stale; it has to be\n{}",
+            rendered()
+        );
+    }
 
     #[test]
     fn a_phase_and_a_cause_lead_to_one_phase() {

@@ -57,7 +57,7 @@ pub struct HeartbeatStatus {
     pub metadata: BTreeMap<String, String>,
     /// Monitoring services that the controller may query. Their passwords travel with them, so
     /// they are sent once per registration and when they change, and only where
-    /// [`AgentConfig::encrypted`] says so (P-199).
+    /// [`crate::AgentConfig::encrypted`] says so (P-199).
     pub monitoring: Vec<Monitoring>,
 }
 

@@ -180,3 +180,59 @@ impl Limits {
         Ok(())
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use alloc::{format, string::String};
+
+    use super::*;
+
+    fn size(bytes: usize) -> String {
+        match bytes {
+            n if n % (1 << 20) == 0 => format!("{} MiB", n >> 20),
+            n if n % (1 << 10) == 0 && n > 1024 => format!("{} KiB", n >> 10),
+            n => format!("{n}"),
+        }
+    }
+
+    #[test]
+    fn the_documented_defaults_are_the_defaults() {
+        // Taken apart, so that a new limit is not forgotten.
+        let apart = |limits: Limits| {
+            let Limits {
+                frame,
+                streams,
+                recv_stream,
+                recv_total,
+                send_stream,
+                send_total,
+                control,
+                chunk,
+                message,
+                buffered,
+                buffered_total,
+                head,
+            } = limits;
+            [
+                ("frame", frame),
+                ("streams", streams),
+                ("recv_stream", recv_stream),
+                ("recv_total", recv_total),
+                ("send_stream", send_stream),
+                ("send_total", send_total),
+                ("control", control),
+                ("chunk", chunk),
+                ("message", message),
+                ("buffered", buffered),
+                ("buffered_total", buffered_total),
+                ("head", head),
+            ]
+        };
+        let table = include_str!("limits.md");
+        let (agent, controller) = (apart(Limits::agent()), apart(Limits::controller()));
+        for ((name, agent), (_, controller)) in agent.into_iter().zip(controller) {
+            let row = format!("| `{name}` | {} | {} |", size(agent), size(controller));
+            assert!(table.contains(&row), "not in the table: {row}");
+        }
+    }
+}
