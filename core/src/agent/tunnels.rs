@@ -362,6 +362,7 @@ impl Agent {
 
 /// A port, or 0.
 fn port(number: Option<f64>) -> u16 {
-    let number = number.filter(|n| (1.0..=65_535.0).contains(n) && n.fract() == 0.0);
-    number.map_or(0, |n| n as u16)
+    // A conversion that loses nothing; without `std` there is no `fract`.
+    let port = number.map_or(0, |n| n as u16);
+    if number == Some(f64::from(port)) { port } else { 0 }
 }
