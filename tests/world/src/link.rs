@@ -79,6 +79,8 @@ pub struct Link {
     per_byte: Duration,
     /// Bytes that a socket takes before its peer has read any.
     window: usize,
+    /// Somebody else registered on it than an agent's machine.
+    pub is_registered: bool,
 }
 
 impl Link {
@@ -97,6 +99,7 @@ impl Link {
             latency,
             per_byte,
             window,
+            is_registered: false,
         }
     }
 

@@ -36,6 +36,31 @@ pub fn base64(data: &[u8]) -> String {
     text
 }
 
+/// The bytes that [`base64`] encodes so.
+#[must_use]
+pub fn unbase64(text: &str) -> Option<Vec<u8>> {
+    let mut data = Vec::new();
+    for group in text.as_bytes().chunks(4) {
+        let digits: Vec<u8> = group.iter().copied().filter(|b| *b != b'=').collect();
+        let mut bits: u32 = 0;
+        for i in 0..4 {
+            let value = match digits.get(i) {
+                None => 0,
+                Some(b @ b'A'..=b'Z') => b - b'A',
+                Some(b @ b'a'..=b'z') => b - b'a' + 26,
+                Some(b @ b'0'..=b'9') => b - b'0' + 52,
+                Some(b'+') => 62,
+                Some(b'/') => 63,
+                Some(_) => return None,
+            };
+            bits = bits << 6 | u32::from(value);
+        }
+        let [_, bytes @ ..] = bits.to_be_bytes();
+        data.extend_from_slice(bytes.get(..digits.len().saturating_sub(1))?);
+    }
+    Some(data)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -47,5 +72,7 @@ mod tests {
             "", "Zg==", "Zm8=", "Zm9v", "Zm9vYg==", "Zm9vYmE=", "Zm9vYmFy",
         ];
         assert_eq!(texts.map(|text| base64(text.as_bytes())), encoded);
+        let decoded = encoded.map(|text| unbase64(text).unwrap_or_default());
+        assert_eq!(decoded, texts.map(|text| text.as_bytes().to_vec()));
     }
 }

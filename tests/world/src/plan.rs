@@ -79,7 +79,7 @@ pub enum Manners {
 
 impl Manners {
     /// Those of a world.
-    pub const fn new(rng: &mut Rng) -> Self {
+    pub fn new(rng: &mut Rng) -> Self {
         match rng.below(100) {
             0..=9 => Self::Foreign,
             10..=15 => Self::Buffering,
@@ -257,8 +257,12 @@ fn request(rng: &mut Rng, n: u64) -> RequestHead {
 
 fn response(rng: &mut Rng) -> ResponseHead {
     let status = [200, 201, 204, 301, 404, 500, 599];
-    ResponseHead {
-        status: status[rng.below(7) as usize],
-        headers: headers(rng),
+    let status = status[rng.below(7) as usize];
+    let mut headers = headers(rng);
+    if rng.chance(500) {
+        // Such as the original's agents compress.
+        let pair = ("Content-Type".into(), "text/plain; charset=utf-8".into());
+        headers.insert(0, pair);
     }
+    ResponseHead { status, headers }
 }

@@ -7,19 +7,21 @@ mod controller;
 mod faults;
 mod lies;
 mod oracle;
+mod others;
 mod phases;
+mod trace;
 mod upstream;
 mod wires;
 
 use std::{
     collections::{BTreeMap, BTreeSet},
-    fmt,
     time::Duration,
 };
 
 use controlplane_core::{ConnId, Input, Start, StreamEnd, StreamId, Time};
 
-use self::{agent::AgentHost, controller::ControllerHost};
+pub use self::trace::Violation;
+use self::{agent::AgentHost, controller::ControllerHost, trace::Trace};
 use crate::{
     exchange::{Check, Exchange},
     link::{Link, Side},
@@ -28,13 +30,24 @@ use crate::{
     tamper::{Tamper, Tamperer},
 };
 
+/// What decides everything.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub enum Source {
+    /// Bytes, as a fuzzer gives them.
+    Bytes(Vec<u8>),
+    /// Bytes that are made from this.
+    Seed(u64),
+}
+
 /// What to simulate.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Debug)]
 pub struct Setup {
     /// Decides everything.
-    pub seed: u64,
+    pub source: Source,
     /// What goes wrong.
     pub weather: Weather,
+    /// For how long, before the calm.
+    pub storm: Duration,
     /// A link that breaks its promises, and how many messages it lets pass before.
     pub tamper: Option<(Tamper, u64)>,
     /// Tells on standard error what the machines do.
@@ -42,12 +55,26 @@ pub struct Setup {
 }
 
 impl Setup {
-    /// The world of a seed.
+    /// The world of a seed: ten minutes, and what it takes to end in order.
     #[must_use]
     pub const fn of(seed: u64) -> Self {
         Self {
-            seed,
+            source: Source::Seed(seed),
             weather: Weather::of(seed),
+            storm: Duration::from_secs(600),
+            tamper: None,
+            verbose: false,
+        }
+    }
+
+    /// The world of some bytes. It is shorter, so that a fuzzer sees more of them.
+    #[must_use]
+    pub fn of_bytes(bytes: &[u8]) -> Self {
+        let (weather, rest) = bytes.split_first().unwrap_or((&0, &[]));
+        Self {
+            source: Source::Bytes(rest.into()),
+            weather: Weather::of((*weather).into()),
+            storm: Duration::from_secs(60),
             tamper: None,
             verbose: false,
         }
@@ -65,27 +92,6 @@ pub struct Report {
     pub counts: BTreeMap<&'static str, u64>,
     /// The tamperer found something to tamper with.
     pub tampered: bool,
-}
-
-/// A rule that did not hold.
-#[derive(Clone, Debug)]
-pub struct Violation {
-    /// Of the world.
-    pub seed: u64,
-    /// Virtual time.
-    pub at: Time,
-    /// Which rule.
-    pub text: String,
-    /// The tamperer had been at work.
-    pub tampered: bool,
-}
-
-impl fmt::Display for Violation {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self { seed, text, .. } = self;
-        let at = self.at.as_duration();
-        write!(f, "at {at:?}: {text} (again with WORLD_SEED={seed})")
-    }
 }
 
 /// Something that is going to happen.
@@ -148,10 +154,16 @@ struct World {
     /// Streams at the agent that nobody in this world asked for; ended at once.
     aliens: Vec<StreamId>,
     next_request: u64,
+    /// The controller names a gateway.
+    gateway: bool,
+    /// Connections of others with the agent's credential.
+    second_agents: BTreeSet<u64>,
     /// A refused dial came with permission to stay away until then.
     excused_until: Time,
     tamperer: Option<Tamperer>,
-    verbose: bool,
+    /// How long things go wrong.
+    storm: Duration,
+    trace: Trace,
     report: Report,
 }
 
@@ -159,9 +171,18 @@ struct World {
 ///
 /// # Errors
 ///
-/// The first rule that did not hold.
-pub fn run(setup: Setup) -> Result<Report, Violation> {
-    let mut world = World::new(setup);
+/// The first rule that did not hold, with what happened before.
+pub fn run(setup: &Setup) -> Result<Report, Violation> {
+    let outcome = simulate(setup, false);
+    match outcome {
+        // The same again, with somebody who writes down what happens.
+        Err(_) => simulate(setup, true),
+        report => report,
+    }
+}
+
+fn simulate(setup: &Setup, traced: bool) -> Result<Report, Violation> {
+    let mut world = World::new(setup, traced);
     let outcome = world.live();
     world.report.counts.insert("events", world.scheduled);
     let bytes = world
@@ -175,23 +196,31 @@ pub fn run(setup: Setup) -> Result<Report, Violation> {
     match outcome {
         Ok(()) => Ok(world.report),
         Err(text) => Err(Violation {
-            seed: setup.seed,
+            source: setup.source.clone(),
             at: world.now,
             text,
             tampered,
+            trace: world.trace.lines(),
         }),
     }
 }
 
 impl World {
-    fn new(setup: Setup) -> Self {
-        let mut rng = Rng::new(setup.seed);
+    fn new(setup: &Setup, traced: bool) -> Self {
+        let mut rng = match &setup.source {
+            Source::Bytes(bytes) => Rng::of_bytes(bytes),
+            Source::Seed(seed) => Rng::new(*seed),
+        };
         // Others have no messages of the types that are tampered with.
         let manners = match setup.tamper {
             None => Manners::new(&mut rng),
             Some(_) => Manners::Ours,
         };
-        let configs = plan::configs(&mut rng, setup.weather, manners);
+        let gateway = setup.weather.is_storm() && rng.chance(200);
+        let mut configs = plan::configs(&mut rng, setup.weather, manners);
+        if gateway {
+            configs.0.gateways = Vec::from(["gw.example".into()]);
+        }
         let agent = AgentHost::new(&mut rng, configs.0);
         let controller = ControllerHost::new(&mut rng, configs.1);
         Self {
@@ -213,28 +242,25 @@ impl World {
             features: String::new(),
             aliens: Vec::new(),
             next_request: 0,
+            gateway,
+            second_agents: BTreeSet::new(),
             excused_until: Time::ZERO,
             tamperer: setup
                 .tamper
                 .map(|(tamper, skip)| Tamperer::new(tamper, skip)),
-            verbose: setup.verbose,
+            storm: setup.storm,
+            trace: Trace::new(traced, setup.verbose),
             report: Report::default(),
         }
     }
 
     fn count(&mut self, what: &'static str) {
+        self.log("", what);
         *self.report.counts.entry(what).or_default() += 1;
     }
 
-    fn log(&self, who: &str, what: &dyn fmt::Debug) {
-        if self.verbose {
-            let text: String = format!("{what:?}").chars().take(200).collect();
-            eprintln!("{:?} {who} {text}", self.now.as_duration());
-        }
-    }
-
-    /// Adds something that a machine said to the hash of the trace.
-    fn trace(&mut self, words: &[u64], text: &[u8]) {
+    /// Adds something that a machine said to the hash of all that was said.
+    fn note(&mut self, words: &[u64], text: &[u8]) {
         let mut hash = self.report.hash;
         let mut add =
             |word: u64| hash = (hash.rotate_left(5) ^ word).wrapping_mul(0x51_7C_C1_B7_27_22_0A_95);

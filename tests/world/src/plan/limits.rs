@@ -17,6 +17,7 @@ pub fn configs(
     let mut agent = AgentConfig::new("agent-1", "world");
     agent.limits = limits(rng, weather);
     agent.policy = IdentityPolicy::Impersonate;
+    agent.binary_answers = rng.chance(500);
     if weather == Weather::Storm(Most::Crowd) {
         agent.limits.streams = 6;
     }

@@ -3,12 +3,20 @@
 use std::{collections::BTreeMap, time::Duration};
 
 use controlplane_core::{
-    Action, Agent, AgentConfig, At, Cause, ConnId, Input, Limits, Machine as _, Phase, Reason,
-    Socket, Start, StreamId, TRANSITIONS, Target, Time,
+    Action, Agent, AgentConfig, At, Cause, ConnId, Input, Limits, Machine as _, Notice, Phase,
+    Reason, Socket, Start, StreamId, TRANSITIONS, Target, Time,
 };
 
 use super::{Event, World};
 use crate::{exchange::Check, link::Side, rng::Rng};
+
+/// A dial under way.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub(super) struct Dialing {
+    pub(super) conn: ConnId,
+    /// It is to the gateway.
+    pub(super) gateway: bool,
+}
 
 /// The agent and what its adapter keeps.
 #[derive(Debug)]
@@ -21,8 +29,12 @@ pub(super) struct AgentHost {
     pub(super) up: bool,
     /// It was told to stop.
     pub(super) stopping: bool,
-    pub(super) dialing: Option<ConnId>,
+    pub(super) dialing: Option<Dialing>,
     pub(super) link: Option<u64>,
+    /// The link to the gateway, until the other one is closed.
+    pub(super) next_link: Option<u64>,
+    /// When its link was replaced by another.
+    pub(super) moved: Option<Time>,
     pub(super) last_conn: Option<ConnId>,
     /// When it may dial again at the earliest.
     pub(super) next_dial: Time,
@@ -50,6 +62,8 @@ impl AgentHost {
             stopping: false,
             dialing: None,
             link: None,
+            next_link: None,
+            moved: None,
             last_conn: None,
             next_dial: Time::ZERO,
             goodbye: false,
@@ -95,7 +109,7 @@ impl World {
         host.generation += 1;
         (host.up, host.stopping) = (true, false);
         (host.goodbye, host.drained) = (false, false);
-        (host.dialing, host.link) = (None, None);
+        (host.dialing, host.link, host.next_link) = (None, None, None);
         (host.last_conn, host.last_stream) = (None, None);
         host.next_dial = self.now;
         host.streams.clear();
@@ -112,7 +126,10 @@ impl World {
                 exchange.upstream_gone();
             }
         }
-        if let Some(link) = self.agent.link {
+        for link in [self.agent.link, self.agent.next_link]
+            .into_iter()
+            .flatten()
+        {
             self.abandon(link, Side::Agent);
         }
     }
@@ -121,8 +138,8 @@ impl World {
         if !self.agent.up {
             return Ok(());
         }
-        self.log("  > agent", &input);
-        let before = self.agent.machine.phase().at();
+        self.log_input("  > agent", &input);
+        let before = self.agent.machine.phase();
         self.agent.machine.handle(self.now, input);
         if self.agent.deadline().is_some_and(|at| at <= self.now) {
             return Err("the agent: a timer that is due survived".into());
@@ -131,11 +148,16 @@ impl World {
     }
 
     /// Notes the transitions of one call.
-    fn observe(&mut self, before: At) -> Check {
-        let after = self.agent.machine.phase().at();
+    fn observe(&mut self, before: Phase) -> Check {
+        let after = self.agent.machine.phase();
         if before == after {
             return Ok(());
         }
+        if after.at() == At::Ready && before.at() == At::Ready {
+            self.agent.moved = Some(self.now);
+            self.count("moved to the gateway");
+        }
+        let (before, after) = (before.at(), after.at());
         let row = |from: At, to: At| {
             TRANSITIONS
                 .iter()
@@ -171,7 +193,7 @@ impl World {
                 .filter(|_| link.has_room(Side::Controller))
         });
         let socket = ready.map_or(Socket::Blocked, Socket::Ready);
-        let before = self.agent.machine.phase().at();
+        let before = self.agent.machine.phase();
         let action = self.agent.machine.poll(socket);
         self.observe(before)?;
         match action {
@@ -181,40 +203,40 @@ impl World {
     }
 
     fn agent_says(&mut self, action: Action, socket: Socket) -> Check {
-        self.log("agent", &action);
+        self.log_action("agent", &action);
         let now = self.now.as_duration().as_nanos() as u64;
         match action {
             Action::Close(conn, code, text) => {
-                self.trace(&[now, 1, conn.0], text.as_bytes());
+                self.note(&[now, 1, conn.0], text.as_bytes());
                 self.agent.goodbye |= text == "the agent is shutting down";
                 self.agent_closes(conn, code)
             }
             Action::Closed(id, close, failure) => {
-                self.trace(&[now, 12, id.0, close.code.into()], close.reason.as_bytes());
+                self.note(&[now, 12, id.0, close.code.into()], close.reason.as_bytes());
                 if failure.is_some() {
                     return Err("the agent tells its end of a failure".into());
                 }
                 self.upstream_told(id, &close)
             }
-            Action::Connect(conn, _) => {
-                self.trace(&[now, 2, conn.0], b"");
-                self.agent_dials(conn)
+            Action::Connect(conn, endpoint) => {
+                self.note(&[now, 2, conn.0], b"");
+                self.agent_dials(conn, &endpoint)
             }
             Action::Deliver(id, kind, data) => {
-                self.trace(&[now, 3, id.0, kind as u64], &data);
+                self.note(&[now, 3, id.0, kind as u64], &data);
                 self.upstream_data(id, kind, &data)
             }
             Action::Finish(id) => {
-                self.trace(&[now, 4, id.0], b"");
+                self.note(&[now, 4, id.0], b"");
                 self.upstream_finish(id)
             }
             Action::Notice(notice) => {
-                self.trace(&[now, 5], format!("{notice:?}").as_bytes());
-                Ok(())
+                self.note(&[now, 5], format!("{notice:?}").as_bytes());
+                self.agent_notes(&notice)
             }
             Action::Open(id, target) => self.agent_opens(id, &target),
             Action::ReconnectAfter { delay, reason, .. } => {
-                self.trace(&[now, 7], format!("{delay:?} {reason:?}").as_bytes());
+                self.note(&[now, 7], format!("{delay:?} {reason:?}").as_bytes());
                 self.agent.next_dial = self.now + delay;
                 self.count(match &reason {
                     Reason::Closed { .. } => "link: closed",
@@ -240,27 +262,44 @@ impl World {
                 Ok(())
             }
             Action::Registered(registration) => {
-                self.trace(&[now, 8], registration.cluster_id.as_bytes());
+                self.note(&[now, 8], registration.cluster_id.as_bytes());
                 self.count("registered");
                 Ok(())
             }
             Action::Reset(id) => {
-                self.trace(&[now, 9, id.0], b"");
+                self.note(&[now, 9, id.0], b"");
                 self.upstream_reset(id)
             }
             Action::Send(conn, frame) => self.agent_sends(conn, frame, socket),
             Action::Stopped => {
-                self.trace(&[now, 10], b"");
+                self.note(&[now, 10], b"");
                 self.agent_stopped()
             }
             Action::Writable(id) => {
-                self.trace(&[now, 11, id.0], b"");
+                self.note(&[now, 11, id.0], b"");
                 self.upstream_writable(id)
             }
             other => Err(format!(
                 "the agent said what only controllers say: {other:?}"
             )),
         }
+    }
+
+    fn agent_notes(&mut self, notice: &Notice) -> Check {
+        match notice {
+            Notice::Gateway => self.count("at the gateway"),
+            Notice::GatewayAway { delay, .. } => {
+                self.count("gateway away");
+                if *delay > Duration::from_secs(60) {
+                    self.excused_until = self.excused_until.max(self.now + *delay);
+                }
+            }
+            Notice::GatewayRefused(fault) => {
+                return Err(format!("a gateway that is permitted is refused: {fault}"));
+            }
+            _ => {}
+        }
+        Ok(())
     }
 
     fn agent_opens(&mut self, id: StreamId, target: &Target) -> Check {
@@ -271,13 +310,13 @@ impl World {
         self.agent.last_stream = Some(id);
         match target {
             Target::Http { head, .. } => {
-                self.trace(&[now, 6, id.0], head.path.as_bytes());
+                self.note(&[now, 6, id.0], head.path.as_bytes());
                 self.upstream_open(id, head)
             }
             Target::WebSocket {
                 head, protocols, ..
             } => {
-                self.trace(&[now, 13, id.0], head.path.as_bytes());
+                self.note(&[now, 13, id.0], head.path.as_bytes());
                 self.upstream_dialed(id, head, protocols)
             }
             other => Err(format!("the agent opened something unknown: {other:?}")),

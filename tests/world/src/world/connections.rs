@@ -2,29 +2,41 @@
 
 use std::time::Duration;
 
-use controlplane_core::{CloseCode, ConnId, Down, Frame, Input, OutFrame, Socket};
+use controlplane_core::{CloseCode, ConnId, Down, Endpoint, Frame, Input, OutFrame, Socket};
 
-use super::{Event, World};
+use super::{Event, World, agent::Dialing};
 use crate::{
     exchange::Check,
     link::{Link, Side, Wire},
 };
 
 impl World {
-    pub(super) fn agent_dials(&mut self, conn: ConnId) -> Check {
+    pub(super) fn agent_dials(&mut self, conn: ConnId, endpoint: &Endpoint) -> Check {
         self.count("dials");
+        let gateway = match endpoint {
+            Endpoint::Controller => false,
+            Endpoint::Gateway(url) => {
+                self.count("dials of the gateway");
+                let known = url.starts_with("wss://gw.example/ws?");
+                if !known || !url.contains("&cluster_uuid=cluster-1&") {
+                    return Err(format!("a gateway that nobody named: {url}"));
+                }
+                true
+            }
+        };
         let host = &mut self.agent;
-        if host.link.is_some() || host.dialing.is_some() {
+        // Beside its link it dials nothing but the gateway (P-180).
+        if host.dialing.is_some() || (host.link.is_some() && !gateway) {
             return Err("the agent has two connections at once".into());
         }
         if host.last_conn.is_some_and(|last| conn <= last) {
             return Err("the agent used a connection's id again".into());
         }
-        if self.now < host.next_dial {
+        if host.link.is_none() && self.now < host.next_dial {
             return Err("the agent dials earlier than it said".into());
         }
         host.last_conn = Some(conn);
-        host.dialing = Some(conn);
+        host.dialing = Some(Dialing { conn, gateway });
         let generation = host.generation;
         let hangs = self.rng.chance(40) && self.weather.is_storm() && !self.calm;
         if !hangs {
@@ -35,35 +47,67 @@ impl World {
     }
 
     pub(super) fn dialed(&mut self, generation: u64, conn: ConnId) -> Check {
-        if self.agent.generation != generation || self.agent.dialing != Some(conn) {
+        let host = &mut self.agent;
+        let known = host.generation == generation;
+        let dialing = host.dialing.take_if(|dial| known && dial.conn == conn);
+        let Some(Dialing { gateway, .. }) = dialing else {
             return Ok(());
-        }
-        self.agent.dialing = None;
-        let rough = self.weather.is_storm() && !self.calm;
-        let refused = |status, retry_after| Down::Refused {
-            status,
-            retry_after,
         };
-        let admitted = self.controller.machine.admit(self.now);
-        let down = if !self.controller.up || self.controller.stopping {
-            Some(Down::Lost("connection refused".into()))
-        } else if let Err(left) = admitted {
-            self.count("not admitted");
-            Some(refused(409, Some(left)))
-        } else if !rough {
-            None
-        } else {
-            match self.rng.below(20) {
-                0 | 1 => Some(Down::Lost("no route".into())),
-                2 => Some(refused(401, None)),
-                3 => Some(refused(503, Some(self.rng.millis(0, 30_000)))),
-                4 if self.rng.chance(100) => Some(refused(429, Some(Duration::MAX))),
-                _ => None,
-            }
-        };
-        if let Some(down) = down {
+        if let Some(down) = self.dial_fails(gateway) {
             return self.tell_agent(Input::Disconnected(conn, down));
         }
+        let rough = self.weather.is_storm() && !self.calm;
+        let id = self.new_link(conn);
+        match self.agent.link {
+            None => self.agent.link = Some(id),
+            Some(_) => self.agent.next_link = Some(id),
+        }
+        if rough && self.rng.chance(80) {
+            // Of the two directions, one works.
+            self.hold_side(id, Side::Controller);
+        }
+        self.accept(id)?;
+        if gateway {
+            // It knows from the URL who comes (P-009).
+            self.registers_for_agent(id)?;
+        }
+        self.tell_agent(Input::Connected(conn))
+    }
+
+    fn dial_fails(&mut self, gateway: bool) -> Option<Down> {
+        let rough = self.weather.is_storm() && !self.calm;
+        let refused = |status, retry_after| {
+            Some(Down::Refused {
+                status,
+                retry_after,
+            })
+        };
+        if !self.controller.up || self.controller.stopping {
+            return Some(Down::Lost("connection refused".into()));
+        }
+        if let Err(left) = self.controller.machine.admit(self.now)
+            && !gateway
+        {
+            self.count("not admitted");
+            return refused(409, Some(left));
+        }
+        if !rough {
+            return None;
+        }
+        match self.rng.below(20) {
+            0 | 1 => Some(Down::Lost("no route".into())),
+            2 => refused(401, None),
+            3 => {
+                let retry_after = self.rng.millis(0, 30_000);
+                refused(503, Some(retry_after))
+            }
+            4 if self.rng.chance(100) => refused(429, Some(Duration::MAX)),
+            _ => None,
+        }
+    }
+
+    /// A connection that its dialler calls so.
+    pub(super) fn new_link(&mut self, conn: ConnId) -> u64 {
         let latency = self.rng.millis(1, 200);
         let per_byte = Duration::from_nanos(self.rng.within(10, 3000));
         let most = if self.rng.chance(300) { 3000 } else { 64_000 };
@@ -72,21 +116,17 @@ impl World {
         self.next_link += 1;
         let link = Link::new(conn, latency, per_byte, window);
         self.links.insert(id, link);
-        self.agent.link = Some(id);
-        if rough && self.rng.chance(80) {
-            // Of the two directions, one works.
-            self.hold_side(id, Side::Controller);
-        }
-        self.accept(id)?;
-        self.tell_agent(Input::Connected(conn))
+        id
     }
 
     pub(super) fn agent_closes(&mut self, conn: ConnId, code: CloseCode) -> Check {
         self.count("closed by the agent");
-        if self.agent.dialing.take_if(|dial| *dial == conn).is_some() {
+        let dial = self.agent.dialing.take_if(|dial| dial.conn == conn);
+        if dial.is_some() {
             return Ok(());
         }
-        let link = self.agent.link.filter(|id| {
+        let links = [self.agent.link, self.agent.next_link];
+        let link = links.into_iter().flatten().find(|id| {
             let link = self.links.get(id);
             link.is_some_and(|link| link.conn(Side::Agent) == Some(conn))
         });
@@ -105,9 +145,9 @@ impl World {
         let Some(link) = self.agent.link else {
             return Err("the agent sends without a connection".into());
         };
-        let wire = self.wire(frame)?;
-        let wire = match wire {
+        let wire = match self.wire(frame, Side::Agent)? {
             Wire::Text(text) => Wire::Text(self.overhear_agent(text)?),
+            Wire::Binary(data) => Wire::Binary(self.overhear_answer(data)?),
             wire => wire,
         };
         self.transmit(link, Side::Agent, wire);
@@ -115,27 +155,31 @@ impl World {
     }
 
     /// A message as it travels.
-    pub(super) fn wire(&mut self, frame: OutFrame) -> Result<Wire, String> {
+    pub(super) fn wire(&mut self, frame: OutFrame, from: Side) -> Result<Wire, String> {
         let now = self.now.as_duration().as_nanos() as u64;
-        match frame {
+        let (wire, len) = match frame {
             OutFrame::Ping => {
-                self.trace(&[now, 20], b"");
-                Ok(Wire::Ping)
+                self.note(&[now, 20], b"");
+                (Wire::Ping, 0)
             }
             OutFrame::Text(text) => {
-                self.trace(&[now, 21], text.as_bytes());
-                let limit = self
-                    .agent
-                    .limits()
-                    .frame
-                    .min(self.controller.limits().frame);
-                if text.len() > limit {
-                    return Err(format!("a message of {} bytes", text.len()));
-                }
-                Ok(Wire::Text(text))
+                self.note(&[now, 21], text.as_bytes());
+                let len = text.len();
+                (Wire::Text(text), len)
             }
-            other => Err(format!("an unexpected message: {other:?}")),
+            OutFrame::Binary(data) if from == Side::Agent => {
+                self.note(&[now, 22], &data);
+                self.count("binary answers");
+                let len = data.len();
+                (Wire::Binary(data.into()), len)
+            }
+            other => return Err(format!("an unexpected message: {other:?}")),
+        };
+        let limits = [self.agent.limits(), self.controller.limits()];
+        if limits.iter().any(|limits| len > limits.frame) {
+            return Err(format!("a message of {len} bytes"));
         }
+        Ok(wire)
     }
 
     /// Hands a message to the machine that it is for.
@@ -233,7 +277,10 @@ impl World {
             self.links.remove(&id);
         }
         match (side, conn) {
-            (Side::Agent, Some(_)) => self.agent.link = None,
+            (Side::Agent, Some(_)) if self.agent.link == Some(id) => {
+                self.agent.link = self.agent.next_link.take();
+            }
+            (Side::Agent, Some(_)) => self.agent.next_link = None,
             (Side::Controller, Some(conn)) => {
                 self.controller.conns.remove(&conn);
             }

@@ -107,7 +107,7 @@ impl World {
         if !self.controller.up {
             return Ok(());
         }
-        self.log("  > controller", &input);
+        self.log_input("  > controller", &input);
         self.controller.machine.handle(self.now, input);
         if self.controller.deadline().is_some_and(|at| at <= self.now) {
             return Err("the controller: a timer that is due survived".into());
@@ -150,42 +150,42 @@ impl World {
     }
 
     fn controller_says(&mut self, action: Action, socket: Socket) -> Check {
-        self.log("controller", &action);
+        self.log_action("controller", &action);
         let now = self.now.as_duration().as_nanos() as u64;
         match action {
             Action::Close(conn, code, text) => {
-                self.trace(&[now, 31, conn.0], text.as_bytes());
+                self.note(&[now, 31, conn.0], text.as_bytes());
                 self.controller_closes(conn, code)
             }
             Action::Closed(id, close, failure) => {
                 let text = format!("{close:?} {failure:?}");
-                self.trace(&[now, 41, id.0], text.as_bytes());
+                self.note(&[now, 41, id.0], text.as_bytes());
                 self.orphaned(failure.as_ref());
                 self.client_closed(id, &close, failure)
             }
             Action::Deliver(id, kind, data) => {
-                self.trace(&[now, 32, id.0, kind as u64], &data);
+                self.note(&[now, 32, id.0, kind as u64], &data);
                 self.client_data(id, kind, &data)
             }
             Action::Discard(id) => {
-                self.trace(&[now, 42, id.0], b"");
+                self.note(&[now, 42, id.0], b"");
                 self.client_discards(id)
             }
             Action::Failed(id, failure) => {
-                self.trace(&[now, 33, id.0], format!("{failure:?}").as_bytes());
+                self.note(&[now, 33, id.0], format!("{failure:?}").as_bytes());
                 self.orphaned(Some(&failure));
                 self.client_failed(id, failure)
             }
             Action::Finish(id) => {
-                self.trace(&[now, 34, id.0], b"");
+                self.note(&[now, 34, id.0], b"");
                 self.client_finish(id)
             }
             Action::Head(id, head) => {
-                self.trace(&[now, 35, id.0], format!("{head:?}").as_bytes());
+                self.note(&[now, 35, id.0], format!("{head:?}").as_bytes());
                 self.client_head(id, head)
             }
             Action::Joined(conn, joined) => {
-                self.trace(&[now, 36, conn.0], joined.info.agent_id.as_bytes());
+                self.note(&[now, 36, conn.0], joined.info.agent_id.as_bytes());
                 self.count("joined");
                 if self.controller.conns.contains_key(&conn) {
                     Ok(())
@@ -194,7 +194,7 @@ impl World {
                 }
             }
             Action::Left(reason) => {
-                self.trace(&[now, 37], format!("{reason:?}").as_bytes());
+                self.note(&[now, 37], format!("{reason:?}").as_bytes());
                 self.count("left");
                 self.controller.orphans = 0;
                 let fair = !self.weather.is_storm();
@@ -204,16 +204,16 @@ impl World {
                 Ok(())
             }
             Action::Notice(notice) => {
-                self.trace(&[now, 38], format!("{notice:?}").as_bytes());
+                self.note(&[now, 38], format!("{notice:?}").as_bytes());
                 Ok(())
             }
             Action::Send(conn, frame) => self.controller_sends(conn, frame, socket),
             Action::Stopped => {
-                self.trace(&[now, 39], b"");
+                self.note(&[now, 39], b"");
                 self.controller_stopped()
             }
             Action::Writable(id) => {
-                self.trace(&[now, 40, id.0], b"");
+                self.note(&[now, 40, id.0], b"");
                 self.client_writable(id)
             }
             other => Err(format!(
@@ -249,11 +249,14 @@ impl World {
         let Some(link) = self.controller.conns.get(&conn).copied() else {
             return Err("the controller sends without a connection".into());
         };
-        let wire = self.wire(frame)?;
-        if let Wire::Text(text) = &wire {
-            self.overhear_controller(text)?;
+        let Wire::Text(text) = self.wire(frame, Side::Controller)? else {
+            self.transmit(link, Side::Controller, Wire::Ping);
+            return Ok(());
+        };
+        self.overhear_controller(&text)?;
+        for wire in self.as_others_say(link, text) {
+            self.transmit(link, Side::Controller, wire);
         }
-        self.transmit(link, Side::Controller, wire);
         Ok(())
     }
 

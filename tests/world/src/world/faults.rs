@@ -26,7 +26,7 @@ impl World {
         if flaps && self.rng.chance(500) {
             return self.flap();
         }
-        match self.rng.below(24) {
+        match self.rng.below(28) {
             0 | 1 => self.cut(),
             2..=4 => self.hold(),
             5 => self.middlebox_closes(),
@@ -53,7 +53,19 @@ impl World {
                 };
                 self.tell_agent(Input::Status(status))
             }
+            11 => self.second_agent(),
+            12 | 13 => self.clock_jumps(),
             _ => self.inject(),
+        }
+    }
+
+    /// The wall clock of a host is set. Only what is written in messages follows it.
+    fn clock_jumps(&mut self) -> Check {
+        self.count("clock jumps");
+        let to = Duration::from_secs(self.rng.below(1 << 33));
+        match self.rng.chance(500) {
+            true => self.tell_agent(Input::Clock(to)),
+            false => self.tell_controller(Input::Clock(to)),
         }
     }
 

@@ -13,15 +13,13 @@ use crate::{
     plan::{Manners, Plan, Script, Weather},
 };
 
-const STORM: Duration = Duration::from_secs(240);
-
 impl World {
     pub(super) fn live(&mut self) -> Check {
         self.after(Duration::from_millis(100), Event::Request);
         if self.weather == Weather::Hostile || self.weather.is_storm() {
             self.after(Duration::from_secs(5), Event::Fault);
         }
-        self.until(Time::ZERO + STORM, |_| false)?;
+        self.until(Time::ZERO + self.storm, |_| false)?;
         self.calm_down();
         self.recover()?;
         self.finish_the_old()?;
@@ -32,6 +30,7 @@ impl World {
     /// Nothing goes wrong any more, and nobody is slow.
     fn calm_down(&mut self) {
         self.calm = true;
+        self.second_agents_leave();
         for side in Side::BOTH {
             self.after(Duration::ZERO, Event::Start(side));
         }
@@ -97,6 +96,8 @@ impl World {
             let known = self.controller.up && self.controller.machine.joined().is_some();
             let stopping = self.agent.stopping || self.controller.stopping;
             let links = self.links.len() == 1 && self.links.values().all(|link| !link.is_cut());
+            // A gateway that is named is reached sooner or later, and what runs then is lost.
+            let links = links && (!self.gateway || self.links.values().all(|l| l.is_registered));
             if self.agent.is_ready() && known && !stopping && links {
                 self.count("recovered");
                 return Ok(());
@@ -104,6 +105,9 @@ impl World {
             // Found out, waited and dialled: after a stop of either end once more.
             let found = start + Self::patience() + Duration::from_secs(20);
             let limit = found.max(self.excused_until) + Duration::from_secs(60 + 10);
+            // The controller first, and then a dial that hangs and a pause of its own.
+            let gateway = Duration::from_secs(if self.gateway { 60 + 30 + 60 } else { 0 });
+            let limit = limit + gateway;
             if self.now > limit {
                 let phase = self.agent.machine.phase();
                 return Err(format!(

@@ -69,7 +69,11 @@ impl World {
         let closes = kind == "proxy_websocket_close";
         // The first agents say nothing about it (P-047).
         let codeless = closes && self.manners == Manners::Foreign;
+        let zipped = kind == "proxy_response" && self.manners == Manners::Foreign;
         self.speaks(&name, kind)?;
+        if zipped && self.rng.chance(500) {
+            return Ok(self.compressed(text));
+        }
         if codeless {
             let payload = format!(r#"{{"stream_id":"{name}"}}"#);
             return Ok(message(kind, &name, &payload));
@@ -78,7 +82,7 @@ impl World {
     }
 
     /// The agent says more about a request.
-    fn speaks(&mut self, name: &str, kind: &str) -> Check {
+    pub(super) fn speaks(&mut self, name: &str, kind: &str) -> Check {
         let exchange = self
             .numbers
             .get(name)
@@ -109,11 +113,13 @@ impl World {
 
     /// The request about which this is the agent's last word.
     pub(super) fn last_word(&self, to: Side, wire: &Wire) -> Option<u64> {
-        let Wire::Text(text) = wire else {
-            return None;
+        let (kind, name) = match wire {
+            _ if to == Side::Agent => return None,
+            Wire::Text(text) => (field(text, "type")?, field(text, "request_id")?.into()),
+            Wire::Binary(frame) => ("proxy_response", super::others::parts(frame)?.0),
+            _ => return None,
         };
-        let kind = field(text, "type").filter(|_| to == Side::Controller)?;
-        let n = self.numbers.get(field(text, "request_id")?)?;
+        let n = self.numbers.get(&*name)?;
         let exchange = self.exchanges.get(n).filter(|e| e.silent_agent)?;
         let last = match kind {
             "proxy_websocket_close" => true,

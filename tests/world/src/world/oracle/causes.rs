@@ -200,7 +200,8 @@ impl World {
     /// The agent drops an upstream only where nobody wants it, or it cannot go on.
     pub(in super::super) fn explain_reset(&mut self, n: u64) -> Check {
         let (now, closing) = (self.now, self.agent.closing());
-        let gone = self.agent.machine.phase().open().is_none() || self.agent.stopping;
+        let moved = self.agent.moved == Some(now);
+        let gone = self.agent.machine.phase().open().is_none() || self.agent.stopping || moved;
         let limit = self.agent.limits().message;
         let Some(exchange) = self.exchanges.get(&n) else {
             return Ok(());
