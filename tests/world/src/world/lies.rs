@@ -1,6 +1,7 @@
 //! Messages that their sender never sent: what they may cost is themselves, and the request that
 //! they are about.
 
+mod hostile;
 mod streams;
 
 use super::{Event, World};
@@ -31,6 +32,11 @@ impl World {
             0 => None,
             len => live.get(self.rng.below(len) as usize).cloned(),
         };
+        if self.rng.chance(250) {
+            let (from, wire) = self.hostile(victim);
+            self.slip_in(id, from, wire);
+            return Ok(());
+        }
         let (from, texts) = if self.rng.chance(600) {
             (Side::Controller, self.lies_to_agent(victim))
         } else {
@@ -49,10 +55,14 @@ impl World {
             } else {
                 Wire::Text(text)
             };
-            if let Some(link) = self.links.get_mut(&id) {
-                let at = link.send(self.now, from.other(), wire);
-                self.at(at, Event::Arrive(id, from.other()));
-            }
+            self.slip_in(id, from, wire);
+        }
+    }
+
+    fn slip_in(&mut self, id: u64, from: Side, wire: Wire) {
+        if let Some(link) = self.links.get_mut(&id) {
+            let at = link.send(self.now, from.other(), wire);
+            self.at(at, Event::Arrive(id, from.other()));
         }
     }
 
