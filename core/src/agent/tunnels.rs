@@ -364,5 +364,9 @@ impl Agent {
 fn port(number: Option<f64>) -> u16 {
     // A conversion that loses nothing; without `std` there is no `fract`.
     let port = number.map_or(0, |n| n as u16);
-    if number == Some(f64::from(port)) { port } else { 0 }
+    if number == Some(f64::from(port)) {
+        port
+    } else {
+        0
+    }
 }

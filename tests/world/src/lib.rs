@@ -2,8 +2,10 @@
 //! the weather plays with, clients and a Kubernetes API that behave as their plans say, and an
 //! oracle that looks at everything after every step.
 //!
-//! Every decision comes from one seed, so that a failure names all that is needed to see it
-//! again: `WORLD_SEED=n cargo test -p controlplane-world`.
+//! Every decision is read from a row of bytes: those of a fuzzer, or such as are made from a seed. A
+//! failure shows what happened last, and names all that is needed to see it again:
+//! `WORLD_SEED=n cargo test -p controlplane-world --test world every_invariant`, or `WORLD_FILE` for
+//! bytes.
 
 pub mod content;
 pub mod exchange;
@@ -13,6 +15,7 @@ pub mod message;
 pub mod plan;
 pub mod rng;
 pub mod tamper;
+pub mod tunnel;
 pub mod world;
 
 pub use tamper::Tamper;

@@ -10,6 +10,7 @@ mod oracle;
 mod others;
 mod phases;
 mod trace;
+mod tunnels;
 mod upstream;
 mod wires;
 
@@ -28,6 +29,7 @@ use crate::{
     plan::{self, Manners, Weather},
     rng::Rng,
     tamper::{Tamper, Tamperer},
+    tunnel::Tunnel,
 };
 
 /// What decides everything.
@@ -115,6 +117,8 @@ enum Event {
     Start(Side),
     /// A side hears that its connection is gone.
     Told(u64, Side),
+    /// An end of a tunnel goes on.
+    Tunnel(u64, tunnels::Side),
     /// The Kubernetes API goes on with its answer.
     UpstreamAnswers(u64),
     /// The Kubernetes API takes a delivery.
@@ -154,6 +158,10 @@ struct World {
     /// Streams at the agent that nobody in this world asked for; ended at once.
     aliens: Vec<StreamId>,
     next_request: u64,
+    tunnels: BTreeMap<u64, Tunnel>,
+    next_tunnel: u64,
+    /// Those from this one on began in the calm.
+    calm_tunnels: u64,
     /// The controller names a gateway.
     gateway: bool,
     /// Connections of others with the agent's credential.
@@ -242,6 +250,9 @@ impl World {
             features: String::new(),
             aliens: Vec::new(),
             next_request: 0,
+            tunnels: BTreeMap::new(),
+            next_tunnel: 0,
+            calm_tunnels: u64::MAX,
             gateway,
             second_agents: BTreeSet::new(),
             excused_until: Time::ZERO,
@@ -338,6 +349,7 @@ impl World {
             Event::Request => self.request_event(),
             Event::Start(side) => self.start_host(side),
             Event::Told(link, side) => self.told(link, side),
+            Event::Tunnel(n, side) => self.tunnel_event(n, side),
             Event::UpstreamAnswers(n) => self.upstream_answers(n),
             Event::UpstreamReads(n) => self.upstream_reads(n),
         }

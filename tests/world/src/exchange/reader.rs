@@ -24,7 +24,7 @@ pub struct Reader {
 
 impl Reader {
     /// Part of a body.
-    pub(super) fn deliver(&mut self, request: u64, way: Way, data: &[u8], sent: usize) -> Check {
+    pub(crate) fn deliver(&mut self, request: u64, way: Way, data: &[u8], sent: usize) -> Check {
         let at = self.got;
         self.keep(data.len());
         let fault = if self.finished {
@@ -42,7 +42,7 @@ impl Reader {
     }
 
     /// Something of this length came.
-    pub(super) fn keep(&mut self, len: usize) {
+    pub(crate) fn keep(&mut self, len: usize) {
         self.got += len;
         self.waiting.push_back(len);
         self.charge += Limits::charge(len);

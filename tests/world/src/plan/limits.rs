@@ -1,9 +1,15 @@
 //! The configurations of a world: small bounds, so that they are reached.
 
-use controlplane_core::{AgentConfig, ControllerConfig, Limits, rules::IdentityPolicy};
+use controlplane_core::{
+    AgentConfig, ControllerConfig, Limits,
+    rules::{IdentityPolicy, TunnelTarget},
+};
 
 use super::{Manners, Most, Weather};
-use crate::rng::Rng;
+use crate::{
+    rng::Rng,
+    tunnel::{FIRST_PORT, PORTS},
+};
 
 /// Longest piece of a body that an end of this world hands over at once.
 pub const MAX_PIECE: usize = 6000;
@@ -17,6 +23,9 @@ pub fn configs(
     let mut agent = AgentConfig::new("agent-1", "world");
     agent.limits = limits(rng, weather);
     agent.policy = IdentityPolicy::Impersonate;
+    agent.tunnels = (FIRST_PORT..FIRST_PORT + PORTS)
+        .filter_map(|port| TunnelTarget::service("pg", "db", port).ok())
+        .collect();
     agent.binary_answers = rng.chance(500);
     if weather == Weather::Storm(Most::Crowd) {
         agent.limits.streams = 6;

@@ -44,6 +44,8 @@ pub(super) struct AgentHost {
     drained: bool,
     /// Requests by stream; `None` for those that nobody in this world asked for.
     pub(super) streams: BTreeMap<StreamId, Option<u64>>,
+    /// Tunnels by stream.
+    pub(super) tunnels: BTreeMap<StreamId, u64>,
     last_stream: Option<StreamId>,
 }
 
@@ -69,6 +71,7 @@ impl AgentHost {
             goodbye: false,
             drained: false,
             streams: BTreeMap::new(),
+            tunnels: BTreeMap::new(),
             last_stream: None,
         }
     }
@@ -113,6 +116,7 @@ impl World {
         (host.last_conn, host.last_stream) = (None, None);
         host.next_dial = self.now;
         host.streams.clear();
+        host.tunnels.clear();
         Ok(())
     }
 
@@ -124,6 +128,11 @@ impl World {
         for n in streams.into_values().flatten() {
             if let Some(exchange) = self.exchanges.get_mut(&n) {
                 exchange.upstream_gone();
+            }
+        }
+        for n in std::mem::take(&mut self.agent.tunnels).into_values() {
+            if let Some(tunnel) = self.tunnels.get_mut(&n) {
+                tunnel.service_over();
             }
         }
         for link in [self.agent.link, self.agent.next_link]
@@ -224,10 +233,16 @@ impl World {
             }
             Action::Deliver(id, kind, data) => {
                 self.note(&[now, 3, id.0, kind as u64], &data);
+                if let Some(n) = self.agent.tunnels.get(&id) {
+                    return self.tunnel_data(*n, kind, &data);
+                }
                 self.upstream_data(id, kind, &data)
             }
             Action::Finish(id) => {
                 self.note(&[now, 4, id.0], b"");
+                if let Some(n) = self.agent.tunnels.get(&id) {
+                    return self.tunnel_told(*n);
+                }
                 self.upstream_finish(id)
             }
             Action::Notice(notice) => {
@@ -268,6 +283,9 @@ impl World {
             }
             Action::Reset(id) => {
                 self.note(&[now, 9, id.0], b"");
+                if let Some(n) = self.agent.tunnels.get(&id) {
+                    return self.tunnel_reset(*n, id);
+                }
                 self.upstream_reset(id)
             }
             Action::Send(conn, frame) => self.agent_sends(conn, frame, socket),
@@ -277,6 +295,9 @@ impl World {
             }
             Action::Writable(id) => {
                 self.note(&[now, 11, id.0], b"");
+                if let Some(n) = self.agent.tunnels.get(&id) {
+                    return self.tunnel_writable(*n, false);
+                }
                 self.upstream_writable(id)
             }
             other => Err(format!(
@@ -319,6 +340,14 @@ impl World {
                 self.note(&[now, 13, id.0], head.path.as_bytes());
                 self.upstream_dialed(id, head, protocols)
             }
+            Target::Tcp { host, port } => {
+                self.note(&[now, 14, id.0, (*port).into()], b"");
+                self.tunnel_dialed(id, false, host, *port)
+            }
+            Target::Udp { host, port } => {
+                self.note(&[now, 15, id.0, (*port).into()], b"");
+                self.tunnel_dialed(id, true, host, *port)
+            }
             other => Err(format!("the agent opened something unknown: {other:?}")),
         }
     }
@@ -337,7 +366,7 @@ impl World {
             let row = TRANSITIONS.iter().position(row);
             self.report.transitions.extend(row);
         }
-        if !self.agent.streams.is_empty() {
+        if !self.agent.streams.is_empty() || !self.agent.tunnels.is_empty() {
             return Err("the agent stopped, a stream goes on".into());
         }
         self.agent.up = false;

@@ -15,6 +15,7 @@ use crate::{
     content::{Way, piece},
     exchange::{Check, Exchange, GONE, Outcome},
     plan::{Manners, Most, Plan, Weather},
+    tunnel,
 };
 
 /// Of a thousand requests, so many are for WebSocket streams.
@@ -45,6 +46,10 @@ impl World {
         let longest = if crowd { 1000 } else { 5000 };
         let next = self.rng.millis(50, longest);
         self.after(next, Event::Request);
+        if self.rng.chance(100) {
+            let plan = tunnel::Plan::new(&mut self.rng, self.weather.is_storm());
+            return self.tunnel(plan);
+        }
         let plan = Plan::new(&mut self.rng, self.next_request, self.weather, STREAMS);
         self.request(plan)
     }
@@ -254,6 +259,13 @@ impl World {
 
     /// There is no room for what the client has not taken.
     pub(super) fn client_discards(&mut self, id: StreamId) -> Check {
+        if let Some(n) = self.controller.tunnels.get(&id)
+            && let Some(tunnel) = self.tunnels.get_mut(n)
+        {
+            tunnel.discarded = Some(tunnel.down.reader.charge);
+            tunnel.down.reader.clear();
+            return Ok(());
+        }
         let exchange = self.asked(id)?;
         exchange.discarded = Some(exchange.answer.charge);
         exchange.answer.clear();

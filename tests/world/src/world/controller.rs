@@ -12,6 +12,7 @@ use crate::{
     exchange::{Check, Outcome},
     link::{Side, Wire},
     rng::Rng,
+    tunnel::Ended,
 };
 
 /// The controller and what its adapter keeps.
@@ -29,6 +30,8 @@ pub(super) struct ControllerHost {
     next_conn: u64,
     /// The requests by stream.
     pub(super) streams: BTreeMap<StreamId, u64>,
+    /// The tunnels by stream.
+    pub(super) tunnels: BTreeMap<StreamId, u64>,
     pub(super) last_stream: Option<StreamId>,
     /// Requests that failed for a lost connection whose loss was not told yet.
     orphans: usize,
@@ -49,6 +52,7 @@ impl ControllerHost {
             conns: BTreeMap::new(),
             next_conn: 0,
             streams: BTreeMap::new(),
+            tunnels: BTreeMap::new(),
             last_stream: None,
             orphans: 0,
         }
@@ -96,6 +100,10 @@ impl World {
             if let Some(exchange) = self.exchanges.get_mut(&n) {
                 exchange.client_over(Outcome::HostGone);
             }
+        }
+        let tunnels: Vec<StreamId> = self.controller.tunnels.keys().copied().collect();
+        for id in tunnels {
+            self.tunnel_client_over(id, Ended::Client);
         }
         let links: Vec<u64> = self.controller.conns.values().copied().collect();
         for link in links {
@@ -165,6 +173,9 @@ impl World {
             }
             Action::Deliver(id, kind, data) => {
                 self.note(&[now, 32, id.0, kind as u64], &data);
+                if let Some(n) = self.controller.tunnels.get(&id) {
+                    return self.tunnel_answer(*n, kind, &data);
+                }
                 self.client_data(id, kind, &data)
             }
             Action::Discard(id) => {
@@ -174,10 +185,16 @@ impl World {
             Action::Failed(id, failure) => {
                 self.note(&[now, 33, id.0], format!("{failure:?}").as_bytes());
                 self.orphaned(Some(&failure));
+                if let Some(n) = self.controller.tunnels.get(&id) {
+                    return self.tunnel_failed(*n, id, &failure);
+                }
                 self.client_failed(id, failure)
             }
             Action::Finish(id) => {
                 self.note(&[now, 34, id.0], b"");
+                if let Some(n) = self.controller.tunnels.get(&id) {
+                    return self.tunnel_finished(*n, id);
+                }
                 self.client_finish(id)
             }
             Action::Head(id, head) => {
@@ -214,6 +231,9 @@ impl World {
             }
             Action::Writable(id) => {
                 self.note(&[now, 40, id.0], b"");
+                if let Some(n) = self.controller.tunnels.get(&id) {
+                    return self.tunnel_writable(*n, true);
+                }
                 self.client_writable(id)
             }
             other => Err(format!(
@@ -264,7 +284,7 @@ impl World {
         if !self.controller.stopping {
             return Err("the controller stopped without being told to".into());
         }
-        if !self.controller.streams.is_empty() {
+        if !self.controller.streams.is_empty() || !self.controller.tunnels.is_empty() {
             return Err("the controller stopped, a request goes on".into());
         }
         if !self.controller.conns.is_empty() {

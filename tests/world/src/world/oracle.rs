@@ -5,7 +5,7 @@ mod causes;
 
 use std::time::Duration;
 
-use controlplane_core::{Limits, Machine as _, Stats};
+use controlplane_core::{Limits, Machine as _, Stats, StreamEnd};
 
 use super::World;
 use crate::{
@@ -57,7 +57,9 @@ impl World {
         }
         let connected = self.agent.machine.phase().open().is_some();
         let stats = self.agent.machine.stats();
-        account("the agent", &stats, self.agent.streams.len(), charged)?;
+        let open = self.agent.streams.len() + self.agent.tunnels.len();
+        let charged = charged + self.tunnels_charge().0;
+        account("the agent", &stats, open, charged)?;
         if !connected && !is_empty(&stats) {
             return Err("the agent keeps streams without a connection".into());
         }
@@ -85,9 +87,18 @@ impl World {
         if spent {
             self.count("window to a client spent");
         }
+        for n in self.controller.tunnels.values() {
+            if let Some(tunnel) = self.tunnels.get(n) {
+                complete &= tunnel.service_ended == Some(StreamEnd::Clean);
+                if tunnel.discarded.is_some() {
+                    return Err(format!("tunnel {n} goes on with a hole in it"));
+                }
+            }
+        }
         let connected = self.controller.machine.joined().is_some();
         let stats = self.controller.machine.stats();
-        let open = self.controller.streams.len();
+        let open = self.controller.streams.len() + self.controller.tunnels.len();
+        let charged = charged + self.tunnels_charge().1;
         account("the controller", &stats, open, charged)?;
         let clean = stats.held_out == 0 && stats.streams_open == open && complete;
         if !connected && !clean {

@@ -7,10 +7,12 @@ use controlplane_core::{Input, Machine as _, Time};
 
 use super::{Event, World, clients::STREAMS, oracle::is_empty};
 use crate::{
+    content::Way,
     exchange::{Check, Outcome},
     link::{Side, Wire},
     message::message,
     plan::{Manners, Plan, Script, Weather},
+    tunnel::{self, Ended},
 };
 
 impl World {
@@ -30,7 +32,9 @@ impl World {
     /// Nothing goes wrong any more, and nobody is slow.
     fn calm_down(&mut self) {
         self.calm = true;
+        self.calm_tunnels = self.next_tunnel;
         self.second_agents_leave();
+        self.tunnels_calm_down();
         for side in Side::BOTH {
             self.after(Duration::ZERO, Event::Start(side));
         }
@@ -124,6 +128,13 @@ impl World {
         if let Some(open) = self.exchanges.values().find(|e| e.is_open()) {
             return Err(format!("request {} never ended: {open:?}", open.n));
         }
+        if !self.tunnels_are_quiet() {
+            let open = self
+                .tunnels
+                .values()
+                .find(|t| t.is_open() || t.service.is_some());
+            return Err(format!("a tunnel never ended: {open:?}"));
+        }
         if let Some(served) = self.exchanges.values().find(|e| e.is_served()) {
             return Err(format!("request {} is worked on for nobody", served.n));
         }
@@ -133,6 +144,7 @@ impl World {
     fn is_quiet(&self) -> bool {
         let tables = [self.agent.machine.stats(), self.controller.machine.stats()];
         tables.iter().all(|stats| stats.streams_open == 0)
+            && self.tunnels_are_quiet()
             && self
                 .exchanges
                 .values()
@@ -159,6 +171,7 @@ impl World {
             self.request(plan)?;
         }
         self.until(self.now + Duration::from_secs(60), |world| world.is_quiet())?;
+        self.serve_new_tunnels()?;
         for (n, exchange) in self.exchanges.range(first..) {
             let outcome = &exchange.outcome;
             let heard = exchange.talk.as_ref().is_none_or(|talk| talk.up.is_whole());
@@ -170,6 +183,28 @@ impl World {
             return Err("requests were not taken in the calm".into());
         }
         self.empty()
+    }
+
+    fn serve_new_tunnels(&mut self) -> Check {
+        if self.manners != Manners::Ours {
+            return Ok(());
+        }
+        let first = self.next_tunnel;
+        for _ in 0..2 {
+            let plan = tunnel::Plan::sound(&mut self.rng);
+            self.tunnel(plan)?;
+        }
+        self.until(self.now + Duration::from_secs(60), |world| world.is_quiet())?;
+        for (n, tunnel) in self.tunnels.range(first..) {
+            let ended = matches!(tunnel.ended, Some(Ended::Finished | Ended::Client));
+            if !ended || !tunnel.is_whole(Way::Request) || !tunnel.is_whole(Way::Answer) {
+                return Err(format!("tunnel {n} in the calm: {tunnel:?}"));
+            }
+        }
+        if self.next_tunnel != first + 2 {
+            return Err("tunnels were not taken in the calm".into());
+        }
+        Ok(())
     }
 
     /// What nothing can make fail.

@@ -122,3 +122,23 @@ fn what_is_done_to_the_end_of_a_stream_is_seen() {
     let open = ["never ended", "long after its client left", "for nobody"];
     assert_found(Tamper::Drop(close), &open);
 }
+
+#[test]
+fn what_is_done_to_a_tunnel_is_seen() {
+    let (bytes, datagram) = ("tcp_tunnel_data", "udp_tunnel_data");
+    let wrong = [
+        "differs",
+        "has more",
+        "without a cause",
+        "false success",
+        "overtook",
+        "never ended",
+        "nobody sent, or twice",
+        "is missing",
+        "in the calm",
+    ];
+    assert_found(Tamper::Alter(bytes), &wrong);
+    assert_found(Tamper::Drop(bytes), &wrong);
+    assert_found(Tamper::Duplicate(bytes), &wrong);
+    assert_found(Tamper::Duplicate(datagram), &wrong);
+}

@@ -58,7 +58,7 @@ fn single() -> Option<Setup> {
 }
 
 /// What 100 worlds have to contain, or they prove little.
-const EXPECTED: [&str; 73] = [
+const EXPECTED: [&str; 84] = [
     "agent crashed",
     "agent told to stop",
     "aliens",
@@ -129,6 +129,17 @@ const EXPECTED: [&str; 73] = [
     "streams: client blocked",
     "streams: upstream blocked",
     "superseded",
+    "tunnels refused",
+    "tunnels: TCP",
+    "tunnels: UDP",
+    "tunnels: closes told",
+    "tunnels: dialled",
+    "tunnels: dropped",
+    "tunnels: ended by the client",
+    "tunnels: ended by the service",
+    "tunnels: failed",
+    "tunnels: finished",
+    "tunnels: waited for room",
     "upstream blocked",
     "window to a client spent",
     "window to the upstream spent",

@@ -45,7 +45,7 @@ impl World {
     }
 
     /// The longest delivery that a peer with these limits can cause.
-    const fn largest_delivery(&self, peer: &Limits) -> usize {
+    pub(in super::super) const fn largest_delivery(&self, peer: &Limits) -> usize {
         let piece = if self.manners.are_whole() {
             peer.buffered
         } else {
