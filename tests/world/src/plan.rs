@@ -239,7 +239,7 @@ impl Plan {
 fn headers(rng: &mut Rng) -> Vec<(String, String)> {
     let count = rng.below(3);
     let header = |i: u64| {
-        let value = format!("värde \"{i}\" \\ {:x}", rng.next());
+        let value = format!("värde \"{i}\" \\ {:x}", rng.word());
         (format!("X-World-{i}"), value)
     };
     (0..count).map(header).collect()
@@ -250,7 +250,7 @@ fn request(rng: &mut Rng, n: u64) -> RequestHead {
     RequestHead {
         method: methods[rng.below(4) as usize].into(),
         path: format!("/api/r{n}"),
-        query: rng.chance(500).then(|| format!("q={:x}&a%2Fb", rng.next())),
+        query: rng.chance(500).then(|| format!("q={:x}&a%2Fb", rng.word())),
         headers: headers(rng),
     }
 }

@@ -52,7 +52,7 @@ impl Rng {
     }
 
     /// The next number.
-    pub fn next(&mut self) -> u64 {
+    pub fn word(&mut self) -> u64 {
         self.within(0, u64::MAX)
     }
 
@@ -115,11 +115,11 @@ mod tests {
         assert_eq!((one.below(256), other.below(256)), (1, 1));
         assert_eq!((one.below(256), other.below(256)), (2, 3));
         // Behind them each goes on, and always in the same way.
-        let rest: Vec<u64> = (0..100).map(|_| one.next()).collect();
+        let rest: Vec<u64> = (0..100).map(|_| one.word()).collect();
         let mut again = Rng::of_bytes(&[7, 1, 2]);
         (0..3).for_each(|_| _ = again.below(256));
-        assert_eq!(rest, (0..100).map(|_| again.next()).collect::<Vec<_>>());
-        assert_ne!(rest, (0..100).map(|_| other.next()).collect::<Vec<_>>());
+        assert_eq!(rest, (0..100).map(|_| again.word()).collect::<Vec<_>>());
+        assert_ne!(rest, (0..100).map(|_| other.word()).collect::<Vec<_>>());
     }
 
     #[test]

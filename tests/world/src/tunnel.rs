@@ -237,7 +237,11 @@ impl Tunnel {
             Way::Answer => (&self.down, self.plan.down),
         };
         if self.plan.udp {
-            let len = rng.len(0, self.plan.piece);
+            // Long enough to differ from every other, or empty.
+            let len = match rng.chance(50) {
+                true => 0,
+                false => rng.len(16, self.plan.piece.max(16)),
+            };
             return datagram(self.n, way, lane.datagrams.len(), len);
         }
         let len = rng.len(1, self.plan.piece).min(most - lane.bytes);

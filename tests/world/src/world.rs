@@ -297,7 +297,7 @@ impl World {
     }
 
     fn start(&mut self) -> Start {
-        let nonce = (u128::from(self.rng.next()) << 64) | u128::from(self.rng.next());
+        let nonce = (u128::from(self.rng.word()) << 64) | u128::from(self.rng.word());
         Start {
             now: self.now,
             unix: UNIX + self.now.as_duration(),

@@ -133,7 +133,7 @@ impl Script {
     /// The same without anything that could make the stream fail: one end closes it, when it has
     /// heard everything.
     pub(super) fn sound(mut self, rng: &mut Rng) -> Self {
-        self.dial = Dial::Accepts(Choice::One(rng.next()));
+        self.dial = Dial::Accepts(Choice::One(rng.word()));
         self.client.too_long = None;
         self.upstream.too_long = None;
         // By its first word the client of another agent learns that it is open.
@@ -201,7 +201,7 @@ fn dial(rng: &mut Rng) -> Dial {
         14..=19 => Dial::Silent,
         20 | 21 => Dial::Accepts(Choice::Unasked),
         22..=25 => Dial::Accepts(Choice::Nothing),
-        _ => Dial::Accepts(Choice::One(rng.next())),
+        _ => Dial::Accepts(Choice::One(rng.word())),
     }
 }
 

@@ -54,7 +54,7 @@ impl AgentHost {
         let start = Start {
             now: Time::ZERO,
             unix: super::UNIX,
-            nonce: u128::from(rng.next()).to_le_bytes(),
+            nonce: u128::from(rng.word()).to_le_bytes(),
         };
         Self {
             machine: machine(&config, start),

@@ -42,7 +42,7 @@ impl ControllerHost {
         let start = Start {
             now: Time::ZERO,
             unix: super::UNIX,
-            nonce: u128::from(rng.next()).to_le_bytes(),
+            nonce: u128::from(rng.word()).to_le_bytes(),
         };
         Self {
             machine: machine(&config, start),

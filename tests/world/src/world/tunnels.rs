@@ -354,8 +354,9 @@ impl World {
         let Some(tunnel) = self.tunnels.get_mut(&n) else {
             return Ok(());
         };
-        // What came before this flow began may be lost.
-        let fresh = std::mem::take(&mut tunnel.fresh);
+        // What came before this flow began may be lost; empty ones cannot be told from each other.
+        let fresh = tunnel.fresh;
+        tunnel.fresh &= data.is_empty();
         tunnel.heard(Way::Request, kind, data, fresh)?;
         tunnel.active = self.now;
         self.tunnel_reads_on(n, Way::Request);

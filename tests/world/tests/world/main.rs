@@ -1,6 +1,10 @@
 //! The simulation, what proves that its oracle sees, the properties, and the replay of the
 //! fuzzers' corpus.
-#![allow(clippy::unwrap_used, reason = "in a test a panic is the message")]
+#![allow(
+    clippy::print_stdout,
+    clippy::unwrap_used,
+    reason = "a test reports, and its panic is the message"
+)]
 
 mod corpus;
 mod oracle;
