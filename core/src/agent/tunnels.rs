@@ -180,13 +180,16 @@ impl Agent {
 
     fn tunnel_takes(&mut self, id: StreamId, kind: Kind, data: Bytes) {
         let now = self.now;
-        if let Some(tunnel) = self.live_tunnel(id) {
-            tunnel.active = now;
-            tunnel.received += data.len() as u64;
-            // An empty datagram is one; an empty part of a stream is nothing.
-            if kind == Kind::Datagram || !data.is_empty() {
-                self.deliver(id, kind, data);
-            }
+        let Some(tunnel) = self.live_tunnel(id) else {
+            // The last datagrams of a flow that is over here.
+            self.stats.stale_frames += 1;
+            return;
+        };
+        tunnel.active = now;
+        tunnel.received += data.len() as u64;
+        // An empty datagram is one; an empty part of a stream is nothing.
+        if kind == Kind::Datagram || !data.is_empty() {
+            self.deliver(id, kind, data);
         }
     }
 
@@ -239,19 +242,25 @@ impl Agent {
         let id = match self.flows.get(&flow) {
             Some(id) => *id,
             None if refusal_while(self.phase).is_some() => return,
-            None => {
-                let target = self.target(fields);
-                let opened = target.and_then(|to| Ok(self.open_tunnel("", Some(flow), &to)?));
-                match opened {
-                    Ok(id) => id,
-                    Err(Refused { fault, text }) => {
-                        self.tolerated(None, fault);
-                        return self.refuse_udp(tunnel_id, &text);
-                    }
+            None => match self.open_flow(flow, fields) {
+                Ok(id) => id,
+                Err(Refused { fault, text }) => {
+                    self.tolerated(None, fault);
+                    return self.refuse_udp(tunnel_id, &text);
                 }
-            }
+            },
         };
         self.tunnel_takes(id, Kind::Datagram, data);
+    }
+
+    /// A client that was not heard before. Clients come with every datagram and stay until they
+    /// have long been silent, so that they get no more than their part of the streams.
+    fn open_flow(&mut self, flow: Flow, fields: &Fields<'_>) -> Result<StreamId, Refused> {
+        let target = self.target(fields)?;
+        if self.flows.len() >= self.config.limits.flows() {
+            return Err(PeerFault::TooManyStreams.into());
+        }
+        Ok(self.open_tunnel("", Some(flow), &target)?)
     }
 
     /// Says once of a tunnel that it is refused (P-166): there is no message for it but an error

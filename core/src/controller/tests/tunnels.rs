@@ -281,6 +281,18 @@ fn a_udp_client_has_one_stream_and_ends_without_a_word() {
 }
 
 #[test]
+fn p206_udp_clients_leave_room_for_requests() {
+    let mut bench = Bench::tunnelling();
+    bench.controller.config.limits.streams = 3;
+    bench.tunnel(to_dns(1));
+    bench.tunnel(to_dns(2));
+    let now = bench.now;
+    let third = bench.controller.open_tunnel(now, to_dns(3));
+    assert_eq!(third, Err(OpenError::TooManyStreams));
+    bench.request(false);
+}
+
+#[test]
 fn p174_tunnels_fail_with_their_connection() {
     let mut bench = Bench::tunnelling();
     let (tcp, _) = bench.tcp();

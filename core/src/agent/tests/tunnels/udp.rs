@@ -73,6 +73,26 @@ fn a_udp_service_that_fails_is_told_as_an_error_of_no_stream() {
 }
 
 #[test]
+fn p206_udp_clients_leave_room_for_requests() {
+    let mut bench = Bench::tunnelled();
+    let half = Limits::agent().streams as u16 / 2;
+    for port in 1..=half + 200 {
+        bench.datagram("u", ("203.0.113.9", port), Some(b"x"));
+    }
+    assert_eq!(bench.agent.stats().streams_open, usize::from(half));
+    let sent = bench.sent();
+    assert_eq!(sent.len(), 1, "the rest is told of once");
+    assert_eq!(error(&sent[0]), "UDP tunnel \"u\": too many requests at once");
+    bench.take();
+    bench.request("r");
+    // Those that were silent for long make room.
+    bench.pass_alive(secs(400));
+    bench.take();
+    bench.datagram("u", ("203.0.113.9", 1), Some(b"x"));
+    assert!(bench.dialled().is_some());
+}
+
+#[test]
 fn p159_a_datagram_that_cannot_be_read_costs_itself() {
     let mut bench = Bench::tunnelled();
     for payload in [
