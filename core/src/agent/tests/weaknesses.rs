@@ -201,8 +201,7 @@ fn p185_tunnels_and_requests_work_on_every_connection() {
     for _ in 0..2 {
         let service = json!({"service_name": "pg", "service_namespace": "db",
             "service_port": 5432});
-        bench
-            .frame(json!({"type": "tcp_tunnel_start", "request_id": "t", "payload": service}));
+        bench.frame(json!({"type": "tcp_tunnel_start", "request_id": "t", "payload": service}));
         let datagram = json!({"tunnel_id": "u", "gateway_port": 53});
         bench.frame(json!({"type": "udp_tunnel_data", "payload": datagram}));
         let start = json!({"stream_id": "s", "path": "/api/v1/namespaces/n/pods/p/exec"});

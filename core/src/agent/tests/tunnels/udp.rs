@@ -55,7 +55,10 @@ fn p205_a_datagram_is_never_cut_or_joined() {
         bench.agent.send(id, Kind::Datagram, bytes(len)).unwrap();
     }
     let sent = bench.sent();
-    let sent: Vec<Vec<u8>> = sent.iter().map(|m| decoded(&m["payload"]["data"])).collect();
+    let sent: Vec<Vec<u8>> = sent
+        .iter()
+        .map(|m| decoded(&m["payload"]["data"]))
+        .collect();
     assert_eq!(sent, expected);
 }
 
@@ -102,7 +105,10 @@ fn p206_udp_clients_leave_room_for_requests() {
     assert_eq!(bench.agent.stats().streams_open, usize::from(half));
     let sent = bench.sent();
     assert_eq!(sent.len(), 1, "the rest is told of once");
-    assert_eq!(error(&sent[0]), "UDP tunnel \"u\": too many requests at once");
+    assert_eq!(
+        error(&sent[0]),
+        "UDP tunnel \"u\": too many requests at once"
+    );
     bench.take();
     bench.request("r");
     // Those that were silent for long make room.
