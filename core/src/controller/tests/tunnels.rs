@@ -281,6 +281,22 @@ fn a_udp_client_has_one_stream_and_ends_without_a_word() {
 }
 
 #[test]
+fn a_tcp_tunnel_of_the_same_names_leaves_a_udp_client_alone() {
+    let mut bench = Bench::tunnelling();
+    let udp = bench.tunnel(to_dns(1));
+    let tcp = bench.tunnel(Tunnel {
+        transport: Transport::Tcp,
+        ..to_dns(1)
+    });
+    bench.input(Input::Cancel(tcp));
+    bench.sent();
+    let payload = json!({"tunnel_id": "udp-6f1c-gw-53", "client_addr": "203.0.113.9",
+        "client_port": 1, "data": base64(b"answer")});
+    bench.frame(A, json!({"type": "udp_tunnel_data", "payload": payload}));
+    assert_eq!(bench.datagrams(udp), [b"answer".to_vec()]);
+}
+
+#[test]
 fn p206_udp_clients_leave_room_for_requests() {
     let mut bench = Bench::tunnelling();
     bench.controller.config.limits.streams = 3;
