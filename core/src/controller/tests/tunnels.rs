@@ -227,6 +227,17 @@ fn messages_of_tunnels_and_requests_do_not_mix() {
     );
     let failed = Event::Failed(Failure::Fault(PeerFault::Malformed));
     assert_eq!(bench.events(id), [failed]);
+    for kind in [
+        "proxy_response_chunk",
+        "proxy_response_header",
+        "proxy_websocket_data",
+    ] {
+        bench.sent();
+        let (id, name) = bench.tcp();
+        bench.says(kind, &name, json!({"status": 200, "data": "AWFi"}));
+        let failed = Event::Failed(Failure::Fault(PeerFault::Malformed));
+        assert_eq!(bench.events(id), [failed], "{kind}");
+    }
 }
 
 #[test]
