@@ -247,6 +247,9 @@ pub enum Notice {
     Tolerated(Option<StreamId>, PeerFault),
     /// The controller asks to wait for the registration.
     RegisterInProgress,
+    /// Agent: the peer used to acknowledge heartbeats, and has left several in a row without an
+    /// answer (P-209), although its end of the connection is alive.
+    HeartbeatsUnanswered,
     /// The controller no longer knows this agent, which therefore registers again (P-182).
     Reregister,
 }

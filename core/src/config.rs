@@ -2,6 +2,8 @@
 
 mod info;
 mod limits;
+#[cfg(test)]
+mod tests;
 
 use alloc::{string::String, vec::Vec};
 

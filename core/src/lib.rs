@@ -83,6 +83,13 @@
 //! [`Notice::Tolerated`] with its [`PeerFault`] or as the [`Reason`] for which a connection ended.
 //!
 #![doc = include_str!("faults.md")]
+//!
+//! # The properties that hold
+//!
+//! What the first implementation of this protocol gets wrong (W-nn), each with the property that
+//! holds here instead, what holds it, and the tests that the first implementation would fail.
+//!
+#![doc = include_str!("properties.md")]
 #![no_std]
 #![cfg_attr(
     test,

@@ -18,14 +18,15 @@ pub(crate) use self::{
     channels::{Channels, is_channel_protocol},
     compressed::is_compressed_unsaid,
     gateway::gateway_url,
+    headers::set_content_length,
     tunnel::{Named, tunnel_target},
-    upgrade::{protocols_of_start, websocket_head},
+    upgrade::{asks_websocket, protocols_of_start, websocket_head},
 };
 pub use self::{
-    headers::{client_headers, response_headers, set_content_length, upstream_headers},
+    headers::{client_headers, response_headers, upstream_headers},
     path::{check_method, check_path, check_query},
     tunnel::{NoTarget, TunnelTarget},
-    upgrade::{BEARER_PROTOCOL, asks_websocket, subprotocols, without_handshake},
+    upgrade::{BEARER_PROTOCOL, subprotocols, without_handshake},
 };
 use crate::{error::PeerFault, input::RequestHead, streams::head_len};
 

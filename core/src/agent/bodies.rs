@@ -94,9 +94,13 @@ impl Agent {
     }
 
     /// A frame that no request waits for: that of one which was refused, or it came instead of the
-    /// one that a request waits for, which therefore is not going to come.
+    /// one that a request waits for, which therefore is not going to come. One that names what runs
+    /// without waiting is that one's fault, and no other's.
     fn other_frame(&mut self, named: Option<StreamId>) {
         self.tolerated(named, PeerFault::UnknownId);
+        if named.is_some() {
+            return;
+        }
         let waiting = |id: &StreamId| {
             let stream = self.streams.get(*id).map(|s| &s.state);
             stream.is_some_and(|s| s.unopened.is_some() && !s.ended)

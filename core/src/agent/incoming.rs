@@ -95,7 +95,8 @@ impl Agent {
         match &*kind {
             "error" => self.peer_error(id, fields()),
             "gateway_hello" => self.control.hello |= fields().is_some_and(|f| f.use_yamux),
-            "heartbeat_ack" | "pong" => {}
+            "heartbeat_ack" => self.control.unanswered = Some(0),
+            "pong" => {}
             "ping" => self.pinged(id),
             "proxy_cancel" => self.with_stream(id, Self::cancel),
             "proxy_request" => self.request(id, payload),

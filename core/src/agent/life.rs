@@ -4,12 +4,15 @@ use core::time::Duration;
 
 use super::{Agent, outgoing::Control};
 use crate::{
-    action::{Action, CloseCode, Endpoint},
+    action::{Action, CloseCode, Endpoint, Notice},
     error::{PeerFault, Reason},
     input::{ConnId, Down},
     link::{Cause, Phase},
     timers::{Timer, Timers},
 };
+
+/// So many heartbeats without the answer that there used to be are told.
+const MAX_UNANSWERED: u32 = 3;
 
 impl Agent {
     pub(super) fn dial(&mut self) {
@@ -233,6 +236,9 @@ impl Agent {
                 self.timers.set(Timer::Linger, self.now + periods.linger);
             }
             Timer::Heartbeat => {
+                if self.control.unanswered == Some(MAX_UNANSWERED) {
+                    self.notices.push(Notice::HeartbeatsUnanswered);
+                }
                 self.control.heartbeat = true;
                 self.timers
                     .set(Timer::Heartbeat, self.now + periods.heartbeat);

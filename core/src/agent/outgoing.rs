@@ -38,6 +38,8 @@ pub(super) struct Control {
     pub(super) registering: Option<String>,
     pub(super) ping: bool,
     pub(super) heartbeat: bool,
+    /// Heartbeats since the last that was acknowledged; `None` while the peer never does it.
+    pub(super) unanswered: Option<u32>,
     /// A gateway that greets is to be answered.
     pub(super) hello: bool,
     /// The next heartbeat tells the monitoring services: they are new to this registration.
@@ -302,6 +304,9 @@ impl Agent {
     }
 
     fn heartbeat_frame(&mut self) -> String {
+        if let Some(unanswered) = &mut self.control.unanswered {
+            *unanswered = unanswered.saturating_add(1);
+        }
         let fresh = core::mem::take(&mut self.control.monitoring);
         encode::heartbeat(
             &self.timestamp(),

@@ -10,6 +10,7 @@ mod refusals;
 mod requests;
 mod sockets;
 mod tunnels;
+mod weaknesses;
 
 use alloc::{
     string::{String, ToString},

@@ -180,13 +180,16 @@ impl Agent {
 
     fn tunnel_takes(&mut self, id: StreamId, kind: Kind, data: Bytes) {
         let now = self.now;
-        if let Some(tunnel) = self.live_tunnel(id) {
-            tunnel.active = now;
-            tunnel.received += data.len() as u64;
-            // An empty datagram is one; an empty part of a stream is nothing.
-            if kind == Kind::Datagram || !data.is_empty() {
-                self.deliver(id, kind, data);
-            }
+        let Some(tunnel) = self.live_tunnel(id) else {
+            // The last datagrams of a flow that is over here.
+            self.stats.stale_frames += 1;
+            return;
+        };
+        tunnel.active = now;
+        tunnel.received += data.len() as u64;
+        // An empty datagram is one; an empty part of a stream is nothing.
+        if kind == Kind::Datagram || !data.is_empty() {
+            self.deliver(id, kind, data);
         }
     }
 
@@ -239,19 +242,25 @@ impl Agent {
         let id = match self.flows.get(&flow) {
             Some(id) => *id,
             None if refusal_while(self.phase).is_some() => return,
-            None => {
-                let target = self.target(fields);
-                let opened = target.and_then(|to| Ok(self.open_tunnel("", Some(flow), &to)?));
-                match opened {
-                    Ok(id) => id,
-                    Err(Refused { fault, text }) => {
-                        self.tolerated(None, fault);
-                        return self.refuse_udp(tunnel_id, &text);
-                    }
+            None => match self.open_flow(flow, fields) {
+                Ok(id) => id,
+                Err(Refused { fault, text }) => {
+                    self.tolerated(None, fault);
+                    return self.refuse_udp(tunnel_id, &text);
                 }
-            }
+            },
         };
         self.tunnel_takes(id, Kind::Datagram, data);
+    }
+
+    /// A client that was not heard before. Clients come with every datagram and stay until they
+    /// have long been silent, so that they get no more than their part of the streams.
+    fn open_flow(&mut self, flow: Flow, fields: &Fields<'_>) -> Result<StreamId, Refused> {
+        let target = self.target(fields)?;
+        if self.flows.len() >= self.config.limits.flows() {
+            return Err(PeerFault::TooManyStreams.into());
+        }
+        Ok(self.open_tunnel("", Some(flow), &target)?)
     }
 
     /// Says once of a tunnel that it is refused (P-166): there is no message for it but an error
@@ -362,11 +371,24 @@ impl Agent {
 
 /// A port, or 0.
 fn port(number: Option<f64>) -> u16 {
-    // A conversion that loses nothing; without `std` there is no `fract`.
-    let port = number.map_or(0, |n| n as u16);
-    if number == Some(f64::from(port)) {
-        port
-    } else {
-        0
+    let number = number.filter(|n| (1.0..=65_535.0).contains(n));
+    // `fract` is not in `core`.
+    let whole = number.filter(|n| f64::from(*n as u16) == *n);
+    whole.map_or(0, |n| n as u16)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::port;
+
+    #[test]
+    fn p071_a_port_is_a_whole_number_that_can_be_one() {
+        for (number, expected) in [(1.0, 1), (5432.0, 5432), (65_535.0, 65_535)] {
+            assert_eq!(port(Some(number)), expected);
+        }
+        for number in [0.0, -1.0, 0.5, 53.5, 65_535.5, 65_536.0, 1e300, f64::NAN] {
+            assert_eq!(port(Some(number)), 0, "{number}");
+        }
+        assert_eq!(port(None), 0);
     }
 }

@@ -149,6 +149,11 @@ impl Limits {
         Self::MIB.min(self.recv_stream / 2)
     }
 
+    /// How many of the streams may be clients of UDP tunnels.
+    pub(crate) const fn flows(&self) -> usize {
+        self.streams.div_ceil(2)
+    }
+
     /// What a piece of `len` bytes is charged.
     pub const fn charge(len: usize) -> usize {
         if len < Self::MIN_CHARGE {

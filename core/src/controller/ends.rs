@@ -4,7 +4,7 @@ use super::{Controller, exchange::Exchange, sockets::Socket, tunnels::Flow};
 use crate::{
     action::Action,
     error::{Failure, PeerFault},
-    input::{StreamEnd, StreamId},
+    input::{StreamEnd, StreamId, Transport},
     streams::Item,
 };
 
@@ -178,7 +178,8 @@ impl Controller {
             if let Some(at) = stream.state.until {
                 self.closing.remove(&(at, id));
             }
-            if let Some(tunnel) = &stream.state.tunnel {
+            let tunnel = stream.state.tunnel.as_deref();
+            if let Some(tunnel) = tunnel.filter(|t| t.transport == Transport::Udp) {
                 self.flows.remove(&Flow::of(tunnel));
             }
         }

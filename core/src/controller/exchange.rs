@@ -247,7 +247,8 @@ impl Controller {
         let Some(stream) = self.streams.get(id).filter(|s| s.state.is_live()) else {
             return;
         };
-        if !stream.state.answered || stream.state.is_socket() {
+        let state = &stream.state;
+        if !state.answered || state.is_socket() || state.tunnel.is_some() {
             return self.break_off(id, PeerFault::Malformed);
         }
         if !data.is_empty() {

@@ -68,6 +68,9 @@ impl Controller {
         {
             return Err(OpenError::Busy);
         }
+        if udp && self.flows.len() >= self.config.limits.flows() {
+            return Err(OpenError::TooManyStreams);
+        }
         let mut exchange = Exchange::new(false, None, None);
         exchange.tunnel = Some(Box::new(tunnel));
         // Success is not told: it can be written to at once.

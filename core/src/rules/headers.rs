@@ -114,7 +114,7 @@ pub fn response_headers(status: u16, mut headers: Headers) -> Headers {
 }
 
 /// Replaces every `Content-Length`.
-pub fn set_content_length(headers: &mut Headers, length: Option<u64>) {
+pub(crate) fn set_content_length(headers: &mut Headers, length: Option<u64>) {
     headers.retain(|(name, _)| !name.eq_ignore_ascii_case("content-length"));
     if let Some(length) = length {
         headers.push(("Content-Length".into(), length.to_string()));

@@ -48,7 +48,7 @@ impl TunnelTarget {
     /// Name to resolve, and port. That of a service ends with `.svc`, so that the search list of a
     /// pod adds the cluster's own domain, whatever it is (P-141).
     #[must_use]
-    pub fn address(&self) -> (String, u16) {
+    pub(crate) fn address(&self) -> (String, u16) {
         match self {
             Self::Local { port } => ("localhost".into(), *port),
             Self::Service {

@@ -26,7 +26,7 @@ const TERMINAL: [&str; 4] = [
 /// Whether headers ask for a WebSocket (P-059): `Upgrade: websocket`, or a key, version or
 /// subprotocol of one.
 #[must_use]
-pub fn asks_websocket(headers: &[(String, String)]) -> bool {
+pub(crate) fn asks_websocket(headers: &[(String, String)]) -> bool {
     headers.iter().any(|(name, value)| {
         let upgrade = name.eq_ignore_ascii_case("upgrade");
         let part = handshake_part(name).unwrap_or_default();

@@ -230,6 +230,9 @@ fn note(notice: &Notice) {
         Notice::GatewayRefused(fault) => {
             tracing::warn!(%fault, "the gateway that the controller names is not dialled");
         }
+        Notice::HeartbeatsUnanswered => {
+            tracing::warn!("the controller has stopped acknowledging heartbeats");
+        }
         Notice::Reregister => tracing::warn!("the controller does not know us: registering again"),
         _ => {}
     }

@@ -67,6 +67,21 @@ fn p145_a_frame_for_another_id_fails_the_request_that_waits_and_loses_nothing_el
 }
 
 #[test]
+fn p145_a_frame_that_names_what_runs_costs_no_other_request() {
+    let mut bench = Bench::registered();
+    let running = bench.request("running");
+    bench.announce("r");
+    bench.binary(&frame("running", b"unasked"));
+    assert!(bench.sent().is_empty());
+    bench.binary(&frame("r", b"a body"));
+    let (id, _) = bench.opened().unwrap();
+    assert_eq!(bench.delivered(id), b"a body");
+    bench.binary(&frame("r", b"twice"));
+    assert!(bench.delivered(id).is_empty() && bench.delivered(running).is_empty());
+    assert_eq!(bench.agent.stats().peer_faults, 2);
+}
+
+#[test]
 fn p145_two_that_wait_get_each_its_own() {
     let mut bench = Bench::registered();
     bench.announce("1");

@@ -65,12 +65,16 @@ fn query(endpoint: &Endpoint) -> String {
 fn p007_p180_the_gateway_is_dialled_beside_the_link_that_goes_on() {
     let mut bench = Bench::with_gateway(URL);
     let old = bench.agent.phase().conn().unwrap();
+    bench.run();
+    let closes = bench.actions.iter();
+    let closes = closes.filter(|a| matches!(a, Action::Close(..)));
+    // W-37: the original closes the old link first.
+    assert_eq!(closes.count(), 0);
     let dials = bench.dials();
     assert_eq!(dials.len(), 1);
     let url = query(&dials[0].1);
     assert!(url.starts_with("wss://gw.example/ws?agent_version=1.9&cluster_uuid=u-1&"));
     assert!(!url.contains("token"));
-    // W-37: the original had closed the old link by now.
     assert_eq!(bench.agent.phase(), Phase::Ready(old));
     let running = bench.request("r");
     bench.input(Input::Connected(dials[0].0));

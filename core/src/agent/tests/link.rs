@@ -61,6 +61,29 @@ fn p078_a_heartbeat_right_after_registration_and_then_every_period() {
 }
 
 #[test]
+fn p209_acknowledgements_that_stop_are_told_once_and_none_is_needed() {
+    let told = |bench: &mut Bench| {
+        let unanswered = Action::Notice(Notice::HeartbeatsUnanswered);
+        let told = bench.take();
+        told.into_iter().filter(|a| *a == unanswered).count()
+    };
+    // P-055: a controller that never acknowledges is none that stopped.
+    let mut bench = Bench::registered();
+    bench.pass_alive(secs(300));
+    assert_eq!(told(&mut bench), 0);
+    let ack = json!({"type": "heartbeat_ack", "payload": {}});
+    bench.frame(ack.clone());
+    bench.pass_alive(secs(119));
+    assert_eq!(told(&mut bench), 0, "three went without an answer");
+    bench.pass_alive(secs(300));
+    assert_eq!(told(&mut bench), 1);
+    assert!(matches!(bench.agent.phase(), Phase::Ready(_)));
+    bench.frame(ack);
+    bench.pass_alive(secs(300));
+    assert_eq!(told(&mut bench), 1);
+}
+
+#[test]
 fn p034_heartbeats_say_what_they_were_told() {
     let mut bench = Bench::registered();
     let status = HeartbeatStatus {

@@ -227,6 +227,17 @@ fn messages_of_tunnels_and_requests_do_not_mix() {
     );
     let failed = Event::Failed(Failure::Fault(PeerFault::Malformed));
     assert_eq!(bench.events(id), [failed]);
+    for kind in [
+        "proxy_response_chunk",
+        "proxy_response_header",
+        "proxy_websocket_data",
+    ] {
+        bench.sent();
+        let (id, name) = bench.tcp();
+        bench.says(kind, &name, json!({"status": 200, "data": "AWFi"}));
+        let failed = Event::Failed(Failure::Fault(PeerFault::Malformed));
+        assert_eq!(bench.events(id), [failed], "{kind}");
+    }
 }
 
 #[test]
@@ -278,6 +289,34 @@ fn a_udp_client_has_one_stream_and_ends_without_a_word() {
     bench.take();
     assert_eq!(bench.streams_open(), 0);
     bench.tunnel(to_dns(1));
+}
+
+#[test]
+fn a_tcp_tunnel_of_the_same_names_leaves_a_udp_client_alone() {
+    let mut bench = Bench::tunnelling();
+    let udp = bench.tunnel(to_dns(1));
+    let tcp = bench.tunnel(Tunnel {
+        transport: Transport::Tcp,
+        ..to_dns(1)
+    });
+    bench.input(Input::Cancel(tcp));
+    bench.sent();
+    let payload = json!({"tunnel_id": "udp-6f1c-gw-53", "client_addr": "203.0.113.9",
+        "client_port": 1, "data": base64(b"answer")});
+    bench.frame(A, json!({"type": "udp_tunnel_data", "payload": payload}));
+    assert_eq!(bench.datagrams(udp), [b"answer".to_vec()]);
+}
+
+#[test]
+fn p206_udp_clients_leave_room_for_requests() {
+    let mut bench = Bench::tunnelling();
+    bench.controller.config.limits.streams = 3;
+    bench.tunnel(to_dns(1));
+    bench.tunnel(to_dns(2));
+    let now = bench.now;
+    let third = bench.controller.open_tunnel(now, to_dns(3));
+    assert_eq!(third, Err(OpenError::TooManyStreams));
+    bench.request(false);
 }
 
 #[test]

@@ -62,6 +62,41 @@ fn p032_register_has_every_field_that_is_always_there() {
     assert_eq!(fields.name.as_deref(), Some("prod \"1\""));
 }
 
+#[test]
+fn p211_whatever_an_agent_tells_of_itself_is_sent() {
+    let fact = |n: u8| alloc::format!("fact {n}");
+    let facts = |n: u8| alloc::collections::BTreeMap::from([(fact(n), fact(n + 1))]);
+    // Every field is named here, so that a new one is not forgotten.
+    let info = AgentInfo {
+        agent_id: fact(10),
+        name: fact(11),
+        k8s_version: fact(12),
+        region: fact(13),
+        hostname: fact(14),
+        agent_version: fact(15),
+        server_ip: fact(16),
+        cloud_provider: fact(17),
+        labels: facts(18),
+        server_specs: crate::ServerSpecs {
+            cpu_cores: 1001,
+            memory_gb: 1002,
+            disk_gb: 1003,
+            os: fact(20),
+        },
+        metadata: facts(21),
+        cluster_id: Some(fact(23)),
+    };
+    let mut config = AgentConfig::new("", "");
+    config.info = info;
+    let text = encode::register("r", "T", &config);
+    for n in 10..=23 {
+        assert!(text.contains(&alloc::format!("\"{}\"", fact(n))), "{n}");
+    }
+    for size in ["1001", "1002", "1003"] {
+        assert!(text.contains(size), "{size}");
+    }
+}
+
 fn monitoring(service: MonitoringService, url: &str) -> Monitoring {
     Monitoring {
         service,

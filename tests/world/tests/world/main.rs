@@ -10,3 +10,4 @@ mod corpus;
 mod oracle;
 mod properties;
 mod simulation;
+mod table;

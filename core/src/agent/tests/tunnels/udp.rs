@@ -40,6 +40,29 @@ fn p198_each_client_of_a_udp_tunnel_has_a_socket_of_its_own() {
 }
 
 #[test]
+fn p205_a_datagram_is_never_cut_or_joined() {
+    // W-62: the original cuts and joins them as a stream.
+    let mut bench = Bench::tunnelled();
+    let lengths = [0, 1, 1, 1472, Limits::agent().chunk + 1, 65_507];
+    for len in lengths {
+        bench.datagram("u", ("203.0.113.9", 1), Some(&bytes(len)));
+    }
+    let (id, _) = bench.dialled().unwrap();
+    let expected = lengths.map(|len| bytes(len).to_vec());
+    assert_eq!(bench.datagrams(id), expected);
+    bench.input(Input::Head(id, ResponseHead::default()));
+    for len in lengths {
+        bench.agent.send(id, Kind::Datagram, bytes(len)).unwrap();
+    }
+    let sent = bench.sent();
+    let sent: Vec<Vec<u8>> = sent
+        .iter()
+        .map(|m| decoded(&m["payload"]["data"]))
+        .collect();
+    assert_eq!(sent, expected);
+}
+
+#[test]
 fn p125_a_udp_client_is_forgotten_when_it_keeps_silent() {
     let mut bench = Bench::tunnelled();
     bench.datagram("u", ("203.0.113.9", 1), Some(b"a"));
@@ -70,6 +93,29 @@ fn a_udp_service_that_fails_is_told_as_an_error_of_no_stream() {
     bench.input(Input::Ended(id, StreamEnd::Clean));
     assert!(bench.sent().is_empty());
     assert_eq!(bench.agent.stats().streams_open, 0);
+}
+
+#[test]
+fn p206_udp_clients_leave_room_for_requests() {
+    let mut bench = Bench::tunnelled();
+    let half = Limits::agent().streams as u16 / 2;
+    for port in 1..=half + 200 {
+        bench.datagram("u", ("203.0.113.9", port), Some(b"x"));
+    }
+    assert_eq!(bench.agent.stats().streams_open, usize::from(half));
+    let sent = bench.sent();
+    assert_eq!(sent.len(), 1, "the rest is told of once");
+    assert_eq!(
+        error(&sent[0]),
+        "UDP tunnel \"u\": too many requests at once"
+    );
+    bench.take();
+    bench.request("r");
+    // Those that were silent for long make room.
+    bench.pass_alive(secs(400));
+    bench.take();
+    bench.datagram("u", ("203.0.113.9", 1), Some(b"x"));
+    assert!(bench.dialled().is_some());
 }
 
 #[test]

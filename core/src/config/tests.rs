@@ -1,0 +1,136 @@
+//! What a configuration may hold.
+
+use super::*;
+use crate::{
+    Action, Agent, ConfigError, Controller, Frame, Input, Machine as _, Socket, Start, Time,
+};
+
+use core::time::Duration;
+
+/// Every period there is: taken apart, so that a new one is not forgotten.
+fn periods(periods: &mut Periods) -> [&mut Duration; 11] {
+    let Periods {
+        heartbeat,
+        ping,
+        idle,
+        write,
+        dial,
+        register,
+        register_total,
+        buffered,
+        linger,
+        closing,
+        tunnel_idle,
+    } = periods;
+    [
+        heartbeat,
+        ping,
+        idle,
+        write,
+        dial,
+        register,
+        register_total,
+        buffered,
+        linger,
+        closing,
+        tunnel_idle,
+    ]
+}
+
+fn limits(limits: &mut Limits) -> [&mut usize; 12] {
+    let Limits {
+        frame,
+        streams,
+        recv_stream,
+        recv_total,
+        send_stream,
+        send_total,
+        control,
+        chunk,
+        message,
+        buffered,
+        buffered_total,
+        head,
+    } = limits;
+    [
+        frame,
+        streams,
+        recv_stream,
+        recv_total,
+        send_stream,
+        send_total,
+        control,
+        chunk,
+        message,
+        buffered,
+        buffered_total,
+        head,
+    ]
+}
+
+/// Starts both machines, and lets the agent live for a while where it starts.
+fn start(periods: Periods, limits: Limits) -> Result<(), ConfigError> {
+    let start = Start {
+        now: Time::ZERO,
+        unix: Duration::ZERO,
+        nonce: [1; 16],
+    };
+    let mut config = ControllerConfig::new("6f1c", "prod");
+    (config.periods, config.limits) = (periods, limits);
+    let controller = Controller::new(config, start);
+    let mut config = AgentConfig::new("agent-1f2e", "prod");
+    (config.periods, config.limits) = (periods, limits);
+    let mut agent = Agent::new(config, start)?;
+    controller?;
+    for _ in 0..100 {
+        let socket = agent.phase().open().map_or(Socket::Blocked, Socket::Ready);
+        let now = match agent.poll(socket) {
+            Some(Action::Connect(conn, _)) => {
+                agent.handle(Time::ZERO, Input::Connected(conn));
+                continue;
+            }
+            Some(_) => continue,
+            None => agent.deadline().unwrap_or(Time::ZERO),
+        };
+        if let Some(conn) = agent.phase().open() {
+            let ping = Frame::Text(r#"{"type":"ping","request_id":"p"}"#);
+            agent.handle(now, Input::Frame(conn, ping));
+        }
+        agent.handle(now, Input::Tick);
+    }
+    Ok(())
+}
+
+/// W-24: an interval of zero ends the original.
+#[test]
+fn p167_what_contradicts_itself_is_refused_and_all_else_starts() {
+    assert_eq!(start(Periods::default(), Limits::agent()), Ok(()));
+    assert_eq!(start(Periods::default(), Limits::controller()), Ok(()));
+    for i in 0..11 {
+        let mut some = Periods::default();
+        *periods(&mut some)[i] = Duration::ZERO;
+        let refused = Err(ConfigError::ZeroPeriod);
+        assert_eq!(start(some, Limits::agent()), refused, "period {i}");
+        for extreme in [Duration::from_nanos(1), Duration::MAX] {
+            *periods(&mut some)[i] = extreme;
+            let started = start(some, Limits::agent());
+            let short = some.idle < some.ping.saturating_mul(2);
+            let refused = Err(ConfigError::IdleBelowTwicePing);
+            assert_eq!(started, if short { refused } else { Ok(()) }, "period {i}");
+        }
+    }
+    for i in 0..12 {
+        let mut some = Limits::agent();
+        *limits(&mut some)[i] = 0;
+        let refused = start(Periods::default(), some).unwrap_err();
+        let expected = matches!(refused, ConfigError::ZeroLimit | ConfigError::Chunk);
+        assert!(expected, "limit {i}: {refused}");
+        for extreme in [1, usize::MAX] {
+            *limits(&mut some)[i] = extreme;
+            let started = start(Periods::default(), some);
+            let chunk = some.chunk > some.send_stream;
+            let refused = Err(ConfigError::Chunk);
+            assert_eq!(started, if chunk { refused } else { Ok(()) }, "limit {i}");
+        }
+    }
+}
