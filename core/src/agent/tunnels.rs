@@ -362,6 +362,24 @@ impl Agent {
 
 /// A port, or 0.
 fn port(number: Option<f64>) -> u16 {
-    let number = number.filter(|n| (1.0..=65_535.0).contains(n) && n.fract() == 0.0);
-    number.map_or(0, |n| n as u16)
+    let number = number.filter(|n| (1.0..=65_535.0).contains(n));
+    // `fract` is not in `core`.
+    let whole = number.filter(|n| f64::from(*n as u16) == *n);
+    whole.map_or(0, |n| n as u16)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::port;
+
+    #[test]
+    fn p071_a_port_is_a_whole_number_that_can_be_one() {
+        for (number, expected) in [(1.0, 1), (5432.0, 5432), (65_535.0, 65_535)] {
+            assert_eq!(port(Some(number)), expected);
+        }
+        for number in [0.0, -1.0, 0.5, 53.5, 65_535.5, 65_536.0, 1e300, f64::NAN] {
+            assert_eq!(port(Some(number)), 0, "{number}");
+        }
+        assert_eq!(port(None), 0);
+    }
 }
