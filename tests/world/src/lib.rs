@@ -13,6 +13,7 @@ pub mod message;
 pub mod plan;
 pub mod rng;
 pub mod tamper;
+pub mod vectors;
 pub mod world;
 
 pub use tamper::Tamper;

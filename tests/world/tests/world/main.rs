@@ -1,8 +1,10 @@
 //! The simulation, what proves that its oracle sees, the properties, and the replay of the
-//! fuzzers' corpus.
+//! fuzzers' corpus
+//! and of the vectors.
 #![allow(clippy::unwrap_used, reason = "in a test a panic is the message")]
 
 mod corpus;
 mod oracle;
 mod properties;
 mod simulation;
+mod vectors;

@@ -1,0 +1,64 @@
+//! Bytes as the vectors write them.
+
+use serde::{Deserialize, Deserializer, de::Error as _};
+use serde_json::Value;
+
+/// Bytes: a string is its UTF-8, an object names another way to write them.
+#[derive(Clone, Debug, Default, Eq, PartialEq)]
+pub struct Data(pub Vec<u8>);
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields, rename_all = "snake_case")]
+enum Written {
+    Hex(String),
+    Repeat(String, usize),
+}
+
+impl Data {
+    /// Reads the notation.
+    ///
+    /// # Errors
+    ///
+    /// It is none.
+    pub fn read(value: &Value) -> Result<Self, String> {
+        if let Value::String(text) = value {
+            return Ok(Self(text.as_bytes().to_vec()));
+        }
+        match Written::deserialize(value).map_err(|e| e.to_string())? {
+            Written::Hex(text) => hex(&text).map(Self),
+            Written::Repeat(text, times) => Ok(Self(text.repeat(times).into_bytes())),
+        }
+    }
+}
+
+impl<'de> Deserialize<'de> for Data {
+    fn deserialize<D: Deserializer<'de>>(input: D) -> Result<Self, D::Error> {
+        Self::read(&Value::deserialize(input)?).map_err(D::Error::custom)
+    }
+}
+
+/// Bytes of hexadecimal digits; blanks between them mean nothing.
+///
+/// # Errors
+///
+/// Something else, or an odd number of digits.
+pub fn hex(text: &str) -> Result<Vec<u8>, String> {
+    let digits: Option<Vec<u32>> = text
+        .chars()
+        .filter(|c| *c != ' ')
+        .map(|c| c.to_digit(16))
+        .collect();
+    let digits = digits.ok_or_else(|| format!("not hexadecimal: {text}"))?;
+    let (pairs, rest) = digits.as_chunks::<2>();
+    if !rest.is_empty() {
+        return Err(format!("an odd number of digits: {text}"));
+    }
+    let byte = |[high, low]: &[u32; 2]| (high << 4 | low) as u8;
+    Ok(pairs.iter().map(byte).collect())
+}
+
+/// The same the other way.
+#[must_use]
+pub fn to_hex(data: &[u8]) -> String {
+    data.iter().map(|byte| format!("{byte:02x}")).collect()
+}

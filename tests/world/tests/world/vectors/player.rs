@@ -1,0 +1,440 @@
+//! One conversation: the subject, the moment it lives in, and what nobody has looked at yet.
+
+use std::{
+    collections::{BTreeMap, VecDeque},
+    time::Duration,
+};
+
+use bytes::Bytes;
+use controlplane_core::{
+    Action, Agent, ConnId, Controller, Down, Endpoint, Failure, Frame, Input, Kind, Machine,
+    OutFrame, ResponseHead, Socket, StreamEnd, StreamId, Target, Time,
+};
+use controlplane_world::vectors::{
+    Beginning, Era, Role, Step, Vector,
+    data::{hex, to_hex},
+    matching::{self, Saved},
+    step,
+};
+use serde_json::{Value, json};
+
+use super::setup;
+
+/// Messages that may come at any time.
+const BACKGROUND: [&str; 4] = [
+    "heartbeat",
+    "heartbeat_ack",
+    "proxy_request_grant",
+    "proxy_response_grant",
+];
+
+pub(super) enum Subject {
+    Agent(Box<Agent>),
+    Controller(Box<Controller>),
+}
+
+impl Subject {
+    fn machine(&mut self) -> &mut dyn Machine {
+        match self {
+            Self::Agent(agent) => &mut **agent,
+            Self::Controller(controller) => &mut **controller,
+        }
+    }
+}
+
+/// What the tester's end of a stream has seen and nobody has looked at.
+#[derive(Debug, Default)]
+pub(super) struct Local {
+    pub(super) head: Option<ResponseHead>,
+    pub(super) inbox: VecDeque<(Kind, Bytes)>,
+    pub(super) end: Option<Seen>,
+}
+
+/// An end, as the tester's end of a stream saw it.
+#[derive(Debug)]
+pub(super) enum Seen {
+    Complete,
+    Closed(u16, String),
+    Broken(Option<u16>),
+}
+
+pub(super) struct Player {
+    pub(super) subject: Subject,
+    pub(super) now: Time,
+    pub(super) saved: Saved,
+    pub(super) conn: Option<ConnId>,
+    sent: VecDeque<OutFrame>,
+    closes: VecDeque<u16>,
+    dials: VecDeque<(ConnId, Endpoint, Time)>,
+    lost: Time,
+    pub(super) opens: VecDeque<(StreamId, Target)>,
+    pub(super) locals: BTreeMap<StreamId, Local>,
+    /// Streams by the names that steps gave them, the latest last.
+    pub(super) named: Vec<(String, StreamId)>,
+    quiets: u32,
+}
+
+/// Plays the conversation of a vector.
+pub(super) fn play(vector: &Vector) -> Result<(), String> {
+    let era = vector.era.ok_or("no era")?;
+    let mut player = match vector.role {
+        Role::Agent => Player::agent(&vector.config, era, vector.start)?,
+        _ => Player::controller(era, vector.start)?,
+    };
+    for (i, step) in vector.steps.iter().enumerate() {
+        let outcome = player.step(step).and_then(|()| player.pump());
+        outcome.map_err(|error| format!("step {}: {error}", i + 1))?;
+    }
+    player.nothing_left().map_err(|e| format!("at the end: {e}"))
+}
+
+impl Player {
+    pub(super) fn new(subject: Subject) -> Self {
+        Self {
+            subject,
+            now: Time::ZERO,
+            saved: Saved::from([("own".into(), "service-account-token".into())]),
+            conn: None,
+            sent: VecDeque::new(),
+            closes: VecDeque::new(),
+            dials: VecDeque::new(),
+            lost: Time::ZERO,
+            opens: VecDeque::new(),
+            locals: BTreeMap::new(),
+            named: Vec::new(),
+            quiets: 0,
+        }
+    }
+
+    pub(super) fn controller(era: Era, start: Beginning) -> Result<Self, String> {
+        let mut player = Self::new(Subject::Controller(Box::new(setup::controller()?)));
+        player.conn = Some(ConnId(1));
+        player.input(Input::Accepted(ConnId(1)))?;
+        if start == Beginning::Registered {
+            let register = setup::greeting("controller", era)?;
+            player.text(&register)?;
+            let success = json!({"type": "register_success", "request_id": "reg",
+                "payload": {"$more": true}});
+            player.expect(&success)?;
+        }
+        Ok(player)
+    }
+
+    // ------------------------------------------------------------ the machine
+
+    pub(super) fn input(&mut self, input: Input<'_>) -> Result<(), String> {
+        let now = self.now;
+        self.subject.machine().handle(now, input);
+        self.pump()
+    }
+
+    pub(super) fn offer(&mut self, id: StreamId, kind: Kind, data: Bytes) -> Result<(), String> {
+        let sent = self.subject.machine().send(id, kind, data);
+        sent.map_err(|e| format!("the subject does not take the data: {e}"))?;
+        self.pump()
+    }
+
+    /// Does what the machine wants, until it wants nothing more.
+    fn pump(&mut self) -> Result<(), String> {
+        loop {
+            let socket = self.conn.map_or(Socket::Blocked, Socket::Ready);
+            let Some(action) = self.subject.machine().poll(socket) else {
+                return Ok(());
+            };
+            self.take(action);
+        }
+    }
+
+    fn take(&mut self, action: Action) {
+        let now = self.now;
+        match action {
+            Action::Send(_, OutFrame::Ping) => {}
+            Action::Send(_, frame) => self.sent.push_back(frame),
+            Action::Connect(conn, endpoint) => self.dials.push_back((conn, endpoint, now)),
+            Action::Close(conn, code, _) => {
+                self.closes.push_back(code as u16);
+                if self.conn == Some(conn) {
+                    self.conn = None;
+                    self.lost = now;
+                }
+            }
+            Action::Open(id, target) => self.opens.push_back((id, target)),
+            Action::Head(id, head) => self.local(id).head = Some(head),
+            Action::Deliver(id, kind, data) => {
+                let len = data.len();
+                self.local(id).inbox.push_back((kind, data));
+                self.subject.machine().handle(now, Input::Consumed(id, len));
+            }
+            Action::Finish(id) => self.local(id).end = Some(Seen::Complete),
+            Action::Reset(id) => self.local(id).end = Some(Seen::Broken(None)),
+            Action::Failed(id, failure) => {
+                let status = match failure {
+                    Failure::Refused { status, .. } => Some(status),
+                    _ => None,
+                };
+                self.local(id).end = Some(Seen::Broken(status));
+            }
+            Action::Closed(id, close, _) => {
+                self.local(id).end = Some(Seen::Closed(close.code, close.reason.clone()));
+                if matches!(self.subject, Subject::Agent(_)) {
+                    // As every WebSocket does, the upstream's answers a close with a close.
+                    let end = Input::Ended(id, StreamEnd::Closed(close));
+                    self.subject.machine().handle(now, end);
+                }
+            }
+            _ => {}
+        }
+    }
+
+    pub(super) fn local(&mut self, id: StreamId) -> &mut Local {
+        self.locals.entry(id).or_default()
+    }
+
+    /// The stream of that name, or the latest.
+    pub(super) fn on(&self, name: Option<&String>) -> Result<StreamId, String> {
+        let found = match name {
+            Some(name) => self.named.iter().rev().find(|(known, _)| known == name),
+            None => self.named.last(),
+        };
+        found
+            .map(|(_, id)| *id)
+            .ok_or_else(|| format!("no stream is called {name:?}"))
+    }
+
+    pub(super) fn name(&mut self, name: Option<&String>, id: StreamId) {
+        let name = name.cloned().unwrap_or_default();
+        self.named.push((name, id));
+        self.local(id);
+    }
+
+    // ------------------------------------------------------------ the link
+
+    fn step(&mut self, step: &Step) -> Result<(), String> {
+        match step {
+            Step::Send(raw) => {
+                let text = matching::filled(raw.get(), &self.saved)?;
+                self.text(&text)
+            }
+            Step::SendText(text) => {
+                let text = matching::filled(text, &self.saved)?;
+                self.text(&text)
+            }
+            Step::SendBinary(digits) => self.binary(&hex(digits)?),
+            Step::SendFrame(frame) => {
+                let id = matching::filled(&frame.request_id, &self.saved)?;
+                self.binary(&written(frame, &id))
+            }
+            Step::Expect(pattern) => self.expect(pattern),
+            Step::ExpectFrame(frame) => self.expect_frame(frame),
+            Step::Quiet(_) => self.quiet(),
+            Step::Pass(millis) => self.pass(Duration::from_millis(*millis)),
+            Step::Dial(dial) => self.dial(dial),
+            Step::Close(code) => self.down(Down::Closed {
+                code: *code,
+                reason: String::new(),
+            }),
+            Step::Drop(_) => self.down(Down::Lost("cut".into())),
+            Step::ExpectClose(code) => match self.closes.pop_front() {
+                Some(seen) if seen == *code => Ok(()),
+                seen => Err(format!("expected a close with {code}, saw {seen:?}")),
+            },
+            other => match &self.subject {
+                Subject::Agent(_) => self.upstream(other),
+                Subject::Controller(_) => self.client(other),
+            },
+        }
+    }
+
+    fn open_conn(&self) -> Result<ConnId, String> {
+        self.conn.ok_or_else(|| "the connection is closed".into())
+    }
+
+    pub(super) fn text(&mut self, text: &str) -> Result<(), String> {
+        let conn = self.open_conn()?;
+        self.input(Input::Frame(conn, Frame::Text(text)))
+    }
+
+    pub(super) fn binary(&mut self, data: &[u8]) -> Result<(), String> {
+        let conn = self.open_conn()?;
+        self.input(Input::Frame(conn, Frame::Binary(data)))
+    }
+
+    fn down(&mut self, down: Down) -> Result<(), String> {
+        let conn = self.open_conn()?;
+        self.conn = None;
+        self.lost = self.now;
+        self.input(Input::Disconnected(conn, down))
+    }
+
+    /// The next message, those of the background left out unless one is wanted.
+    fn next(&mut self, wanted: &str) -> Result<OutFrame, String> {
+        loop {
+            let frame = self.sent.pop_front().ok_or("nothing was said")?;
+            let kind = match &frame {
+                OutFrame::Text(text) => kind(&parsed(text, &self.subject)?),
+                _ => return Ok(frame),
+            };
+            if kind == wanted || !BACKGROUND.contains(&&*kind) {
+                return Ok(frame);
+            }
+        }
+    }
+
+    pub(super) fn expect(&mut self, pattern: &Value) -> Result<(), String> {
+        let frame = self
+            .next(&kind(pattern))
+            .map_err(|e| format!("expected {pattern}: {e}"))?;
+        match frame {
+            OutFrame::Text(text) => {
+                let seen = parsed(&text, &self.subject)?;
+                let outcome = matching::message(pattern, &seen, &mut self.saved);
+                outcome.map_err(|e| format!("{e}\n    in {seen}"))
+            }
+            other => Err(format!("expected {pattern}, saw {other:?}")),
+        }
+    }
+
+    /// The next message, those of the background left out.
+    pub(super) fn message(&mut self) -> Result<Value, String> {
+        match self.next("")? {
+            OutFrame::Text(text) => parsed(&text, &self.subject),
+            other => Err(format!("saw {other:?}")),
+        }
+    }
+
+    fn expect_frame(&mut self, pattern: &step::ExpectFrame) -> Result<(), String> {
+        let frame = match self.next("")? {
+            OutFrame::Binary(frame) => frame,
+            other => return Err(format!("expected a binary message, saw {other:?}")),
+        };
+        let seen = read(&frame).ok_or_else(|| format!("no answer: {}", to_hex(&frame)))?;
+        let (id, status, headers, body) = seen;
+        let wanted = json!({"request_id": pattern.request_id, "status": pattern.status,
+            "headers": pattern.headers});
+        let seen = json!({"request_id": id, "status": status, "headers": headers});
+        matching::matches("", &wanted, &seen, &mut self.saved)?;
+        match body == pattern.body.0 {
+            true => Ok(()),
+            false => Err(format!("another body, of {} bytes", body.len())),
+        }
+    }
+
+    fn quiet(&mut self) -> Result<(), String> {
+        self.open_conn()?;
+        self.quiets += 1;
+        let id = format!("quiet-{}", self.quiets);
+        let ping = json!({"type": "ping", "request_id": id, "payload": {}});
+        self.nothing_left()?;
+        self.text(&ping.to_string())?;
+        let pong = json!({"type": "pong", "request_id": id, "payload": {"timestamp": "$timestamp"}});
+        self.expect(&pong)
+    }
+
+    /// Nothing happened that nobody looked at.
+    fn nothing_left(&mut self) -> Result<(), String> {
+        if let Ok(frame) = self.next("") {
+            return Err(format!("saw {frame:?}"));
+        }
+        if let Some(code) = self.closes.front() {
+            return Err(format!("the connection was closed with {code}"));
+        }
+        if let Some((_, target)) = self.opens.front() {
+            return Err(format!("the upstream was asked: {target:?}"));
+        }
+        let left = self.locals.values().find(|local| {
+            !local.inbox.is_empty() || local.head.is_some() || local.end.is_some()
+        });
+        match left {
+            Some(local) => Err(format!("saw {local:?}")),
+            None => Ok(()),
+        }
+    }
+
+    /// Lets time pass; the tester answers pings.
+    pub(super) fn pass(&mut self, span: Duration) -> Result<(), String> {
+        let end = self.now + span;
+        self.pump()?;
+        while self.now < end {
+            let due = self.subject.machine().deadline().unwrap_or(end);
+            let step = self.now + Duration::from_secs(5);
+            self.now = end.min(step).min(due);
+            self.input(Input::Tick)?;
+            if let Some(conn) = self.conn {
+                self.input(Input::Alive(conn))?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Waits for a dial, and takes or refuses it.
+    pub(super) fn dial(&mut self, dial: &step::Dial) -> Result<(), String> {
+        for _ in 0..600 {
+            if !self.dials.is_empty() {
+                break;
+            }
+            self.pass(Duration::from_secs(1))?;
+        }
+        let (conn, endpoint, at) = self.dials.pop_front().ok_or("no dial")?;
+        let to = match endpoint {
+            Endpoint::Controller => "controller".into(),
+            Endpoint::Gateway(url) => url,
+        };
+        if !matching::same_url(&dial.to, &to) {
+            return Err(format!("expected a dial of {}, saw one of {to}", dial.to));
+        }
+        let after = u64::try_from((at - self.lost).as_millis()).unwrap_or(u64::MAX);
+        if let Some([from, until]) = dial.after_ms
+            && !(from..=until).contains(&after)
+        {
+            return Err(format!("dialled after {after} ms"));
+        }
+        let Some(status) = dial.refused else {
+            self.conn = Some(conn);
+            return self.input(Input::Connected(conn));
+        };
+        self.lost = self.now;
+        let retry_after = dial.retry_after.map(Duration::from_secs);
+        let down = Down::Refused {
+            status,
+            retry_after,
+        };
+        self.input(Input::Disconnected(conn, down))
+    }
+}
+
+/// JSON of a text message; the agent's end with a newline (P-010).
+fn parsed(text: &str, subject: &Subject) -> Result<Value, String> {
+    if matches!(subject, Subject::Agent(_)) && !text.ends_with('\n') {
+        return Err(format!("no newline after {text}"));
+    }
+    serde_json::from_str(text).map_err(|e| format!("no JSON: {text}: {e}"))
+}
+
+fn kind(message: &Value) -> String {
+    message["type"].as_str().unwrap_or_default().into()
+}
+
+/// Writes an answer as a binary frame (P-039).
+fn written(frame: &step::Frame, id: &str) -> Vec<u8> {
+    let headers = frame.headers.get().as_bytes();
+    let mut out = Vec::new();
+    out.extend((id.len() as u16).to_be_bytes());
+    out.extend(id.as_bytes());
+    out.extend(frame.status.to_be_bytes());
+    out.extend((headers.len() as u32).to_be_bytes());
+    out.extend(headers);
+    out.extend(&frame.body.0);
+    out
+}
+
+/// Reads one: id, status, headers, body.
+fn read(frame: &[u8]) -> Option<(String, u32, Value, Vec<u8>)> {
+    let (len, rest) = frame.split_first_chunk()?;
+    let (id, rest) = rest.split_at_checked(u16::from_be_bytes(*len).into())?;
+    let (status, rest) = rest.split_first_chunk()?;
+    let (len, rest) = rest.split_first_chunk()?;
+    let (headers, body) = rest.split_at_checked(u32::from_be_bytes(*len) as usize)?;
+    let headers = serde_json::from_slice(headers).ok()?;
+    let id = String::from_utf8(id.to_vec()).ok()?;
+    Some((id, u32::from_be_bytes(*status), headers, body.to_vec()))
+}
