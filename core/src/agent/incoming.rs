@@ -78,7 +78,7 @@ impl Agent {
         let form = match kind {
             "proxy_request" => Form::Error,
             "proxy_websocket_start" | "ws_start" => Form::Stream,
-            "tcp_tunnel_start" => Form::Tunnel,
+            "tcp_tunnel_start" => Form::Tunnel("connection_failed"),
             _ => return,
         };
         if let (Some(id), None) = (id, running) {
@@ -282,7 +282,7 @@ impl Agent {
             self.tolerated(None, PeerFault::Missing("stream_id"));
             // P-102: then they name what the envelope names, unless that is a running stream.
             let id = id.filter(|id| self.streams.find(id).is_none());
-            return self.refuse(id, Form::Error, "missing stream_id");
+            return self.refuse(id, Form::Start, "missing stream_id");
         };
         if name.len() > MAX_ID {
             return self.tolerated(None, PeerFault::Malformed);
