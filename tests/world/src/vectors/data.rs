@@ -57,6 +57,28 @@ pub fn hex(text: &str) -> Result<Vec<u8>, String> {
     Ok(pairs.iter().map(byte).collect())
 }
 
+/// Bytes of base64, with padding and without anything else (P-027).
+#[must_use]
+pub fn base64(text: &str) -> Option<Vec<u8>> {
+    const ALPHABET: &str = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
+    let digits = text.trim_end_matches('=');
+    let padding = text.len() - digits.len();
+    if text.len() % 4 != 0 || padding > 2 {
+        return None;
+    }
+    let (mut out, mut held, mut bits) = (Vec::new(), 0, 0);
+    for digit in digits.chars() {
+        held = held << 6 | u32::try_from(ALPHABET.find(digit)?).ok()?;
+        bits += 6;
+        if bits >= 8 {
+            bits -= 8;
+            out.push((held >> bits) as u8);
+            held &= (1 << bits) - 1;
+        }
+    }
+    Some(out)
+}
+
 /// The same the other way.
 #[must_use]
 pub fn to_hex(data: &[u8]) -> String {

@@ -45,7 +45,11 @@ pub fn directory(path: &Path) -> Result<Vec<Line>, Vec<String>> {
             Err(error) => errors.push(format!("{name}: {error}")),
         }
     }
-    if errors.is_empty() { Ok(lines) } else { Err(errors) }
+    if errors.is_empty() {
+        Ok(lines)
+    } else {
+        Err(errors)
+    }
 }
 
 /// The vectors of one file.
@@ -70,7 +74,11 @@ pub fn file(name: &str, text: &str) -> Result<Vec<Line>, Vec<String>> {
     if lines.is_empty() && errors.is_empty() {
         errors.push(format!("{name}: no vectors"));
     }
-    if errors.is_empty() { Ok(lines) } else { Err(errors) }
+    if errors.is_empty() {
+        Ok(lines)
+    } else {
+        Err(errors)
+    }
 }
 
 /// One vector.
@@ -110,13 +118,11 @@ pub fn vector(text: &str) -> Result<Vector, String> {
 
 fn check(step: &Step) -> Result<(), String> {
     match step {
-        Step::Expect(pattern) => {
-            let typed = pattern.get("type").and_then(Value::as_str);
-            if typed.is_none_or(|t| t.is_empty() || t.starts_with('$')) {
-                return Err("an empty expectation: it names no type".into());
-            }
-            matching::check(pattern)
+        Step::Expect(pattern) => names_type(pattern),
+        Step::ExpectPieces(pieces) if pieces.bytes.0.is_empty() => {
+            Err("an empty expectation: no bytes".into())
         }
+        Step::ExpectPieces(pieces) => names_type(&pieces.message),
         Step::ExpectFrame(frame) => matching::check(&frame.headers),
         Step::ExpectRequest(request) => request.headers.values().try_for_each(matching::check),
         Step::ExpectUpgrade(upgrade) => upgrade.headers.values().try_for_each(matching::check),
@@ -136,6 +142,14 @@ fn check(step: &Step) -> Result<(), String> {
         | Step::ExpectClientEnd(end) => fits(end),
         _ => Ok(()),
     }
+}
+
+fn names_type(pattern: &Value) -> Result<(), String> {
+    let typed = pattern.get("type").and_then(Value::as_str);
+    if typed.is_none_or(|t| t.is_empty() || t.starts_with('$')) {
+        return Err("an empty expectation: it names no type".into());
+    }
+    matching::check(pattern)
 }
 
 fn one_kind(piece: &Piece) -> Result<(), String> {

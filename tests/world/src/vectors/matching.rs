@@ -83,12 +83,7 @@ pub fn message(pattern: &Value, seen: &Value, saved: &mut Saved) -> Result<(), S
 /// # Errors
 ///
 /// Where they differ.
-pub fn matches(
-    at: &str,
-    pattern: &Value,
-    seen: &Value,
-    saved: &mut Saved,
-) -> Result<(), String> {
+pub fn matches(at: &str, pattern: &Value, seen: &Value, saved: &mut Saved) -> Result<(), String> {
     let differs = || Err(format!("{at}: expected {pattern}, saw {seen}"));
     let equal = match (pattern, seen) {
         (Value::String(text), _) => match matcher(text) {
@@ -133,7 +128,13 @@ fn object(
 ) -> Result<(), String> {
     // Names of headers compare without case.
     let fold = at.ends_with(".headers");
-    let name = |name: &String| if fold { name.to_lowercase() } else { name.clone() };
+    let name = |name: &String| {
+        if fold {
+            name.to_lowercase()
+        } else {
+            name.clone()
+        }
+    };
     let mut left: BTreeMap<String, &Value> = seen.iter().map(|(k, v)| (name(k), v)).collect();
     for (key, pattern) in pattern.iter().filter(|(key, _)| *key != MORE) {
         let at = format!("{at}.{key}");
@@ -163,7 +164,9 @@ pub fn headers(
 ) -> Result<(), String> {
     let mut by_name: Map<String, Value> = Map::new();
     for (name, value) in seen {
-        let values = by_name.entry(name.to_lowercase()).or_insert(Value::Array(Vec::new()));
+        let values = by_name
+            .entry(name.to_lowercase())
+            .or_insert(Value::Array(Vec::new()));
         if let Value::Array(values) = values {
             values.push(Value::from(value.as_str()));
         }
@@ -195,7 +198,9 @@ pub fn is_timestamp(text: &str) -> bool {
         .chars()
         .map(|c| if c.is_ascii_digit() { '0' } else { c })
         .collect();
-    let fraction = tail.strip_prefix('.').map(|rest| rest.trim_start_matches(|c: char| c.is_ascii_digit()));
+    let fraction = tail
+        .strip_prefix('.')
+        .map(|rest| rest.trim_start_matches(|c: char| c.is_ascii_digit()));
     let zone = match fraction {
         Some(zone) if zone.len() + 1 < tail.len() => zone,
         Some(_) => return false,

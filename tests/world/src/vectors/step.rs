@@ -25,6 +25,8 @@ pub enum Step {
     SendFrame(Frame),
     /// The next message is this.
     Expect(Value),
+    /// The next messages are these bytes, in pieces.
+    ExpectPieces(ExpectPieces),
     /// The next message is binary, and this answer.
     ExpectFrame(ExpectFrame),
     /// Nothing is said, and the connection stands.
@@ -84,6 +86,7 @@ impl Step {
         matches!(
             self,
             Self::Expect(_)
+                | Self::ExpectPieces(_)
                 | Self::ExpectFrame(_)
                 | Self::Quiet(_)
                 | Self::Dial(_)
@@ -126,6 +129,18 @@ pub struct ExpectFrame {
     pub headers: Value,
     /// Body.
     pub body: Data,
+}
+
+/// Bytes that come in messages of one type, wherever they are cut.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct ExpectPieces {
+    /// What each message is: a pattern.
+    pub message: Value,
+    /// `payload.data` of all of them, decoded and joined.
+    pub bytes: Data,
+    /// Longest piece, in bytes.
+    pub longest: usize,
 }
 
 /// A dial of the agent.

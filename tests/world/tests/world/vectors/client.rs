@@ -43,7 +43,7 @@ impl Player {
             self.offer(id, Kind::Bytes, body.0.clone().into())?;
         }
         match has_body && !request.more {
-            true => self.input(Input::Ended(id, StreamEnd::Clean)),
+            true => self.ends(id, StreamEnd::Clean),
             false => Ok(()),
         }
     }
@@ -114,7 +114,7 @@ impl Player {
         let id = self.on(end.on.as_ref())?;
         match end.how {
             How::Broken => self.input(Input::Cancel(id)),
-            _ => self.input(Input::Ended(id, ended(end))),
+            _ => self.ends(id, ended(end)),
         }
     }
 

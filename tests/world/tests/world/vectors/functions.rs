@@ -2,9 +2,7 @@
 
 use std::{collections::BTreeMap, time::Duration};
 
-use controlplane_core::{
-    Backoff, Input, ResponseHead, StreamEnd, Target, rules,
-};
+use controlplane_core::{Backoff, Input, ResponseHead, StreamEnd, Target, rules};
 use controlplane_world::vectors::{
     Beginning, Case, Config, Era, Role, Vector,
     data::{hex, to_hex},
@@ -110,8 +108,11 @@ fn binary_frame(input: &Value) -> Outcome {
     let Subject::Controller(controller) = &mut player.subject else {
         return Err("no controller".into());
     };
-    let id = controller.open(now, head, false).map_err(|e| e.to_string())?;
+    let id = controller
+        .open(now, head, false)
+        .map_err(|e| e.to_string())?;
     player.name(None, id);
+    player.input(Input::Tick)?;
     player.expect(&json!({"type": "proxy_request", "request_id": "$save:id",
         "payload": {"$more": true}}))?;
     let (own, rest) = match frame.split_first_chunk() {
@@ -133,13 +134,19 @@ fn binary_frame(input: &Value) -> Outcome {
             _ => Err("neither an answer nor a failure".into()),
         };
     };
-    let body: Vec<u8> = local.inbox.drain(..).flat_map(|(_, d)| d.to_vec()).collect();
+    let body: Vec<u8> = local
+        .inbox
+        .drain(..)
+        .flat_map(|(_, d)| d.to_vec())
+        .collect();
     Ok(Some(json!({"request_id": own, "status": head.status,
         "headers": by_name(&head.headers), "body": to_hex(&body)})))
 }
 
 fn backoff(input: &Value) -> Outcome {
-    let failures = input["failures"].as_u64().and_then(|n| u32::try_from(n).ok());
+    let failures = input["failures"]
+        .as_u64()
+        .and_then(|n| u32::try_from(n).ok());
     let failures = failures.ok_or("no failures")?;
     let retry_after = input["retry_after_ms"].as_u64().map(Duration::from_millis);
     let delay = |entropy| Backoff::default().delay(failures, retry_after, entropy);
@@ -265,7 +272,9 @@ fn duration(case: &Case) -> Result<(), String> {
         };
     };
     let span = out.as_u64().map(Duration::from_millis).ok_or("no time")?;
-    let before = span.checked_sub(Duration::from_millis(1)).ok_or("no time")?;
+    let before = span
+        .checked_sub(Duration::from_millis(1))
+        .ok_or("no time")?;
     player.pass(before)?;
     if player.expect(&abort).is_ok() {
         return Err(format!("{}: it is shorter than {out}", case.input));

@@ -8,11 +8,11 @@ use std::{
 use bytes::Bytes;
 use controlplane_core::{
     Action, Agent, ConnId, Controller, Down, Endpoint, Failure, Frame, Input, Kind, Machine,
-    OutFrame, ResponseHead, Socket, StreamEnd, StreamId, Target, Time,
+    OutFrame, ResponseHead, SendError, Socket, StreamEnd, StreamId, Target, Time,
 };
 use controlplane_world::vectors::{
     Beginning, Era, Role, Step, Vector,
-    data::{hex, to_hex},
+    data::{self, hex, to_hex},
     matching::{self, Saved},
     step,
 };
@@ -47,7 +47,16 @@ impl Subject {
 pub(super) struct Local {
     pub(super) head: Option<ResponseHead>,
     pub(super) inbox: VecDeque<(Kind, Bytes)>,
+    /// What the subject does not take yet.
+    outbox: VecDeque<(Kind, Bytes)>,
     pub(super) end: Option<Seen>,
+}
+
+impl Local {
+    /// The subject has not taken all that was offered.
+    pub(super) fn waits(&self) -> bool {
+        !self.outbox.is_empty()
+    }
 }
 
 /// An end, as the tester's end of a stream saw it.
@@ -85,7 +94,9 @@ pub(super) fn play(vector: &Vector) -> Result<(), String> {
         let outcome = player.step(step).and_then(|()| player.pump());
         outcome.map_err(|error| format!("step {}: {error}", i + 1))?;
     }
-    player.nothing_left().map_err(|e| format!("at the end: {e}"))
+    player
+        .nothing_left()
+        .map_err(|e| format!("at the end: {e}"))
 }
 
 impl Player {
@@ -129,9 +140,22 @@ impl Player {
     }
 
     pub(super) fn offer(&mut self, id: StreamId, kind: Kind, data: Bytes) -> Result<(), String> {
-        let sent = self.subject.machine().send(id, kind, data);
-        sent.map_err(|e| format!("the subject does not take the data: {e}"))?;
+        self.local(id).outbox.push_back((kind, data));
+        self.flush(id);
         self.pump()
+    }
+
+    /// Offers what waits, as far as the subject takes it; what it refuses for good is lost, as it
+    /// is on a connection that is closed.
+    fn flush(&mut self, id: StreamId) {
+        while let Some((kind, data)) = self.local(id).outbox.pop_front() {
+            match self.subject.machine().send(id, kind, data) {
+                Ok(()) | Err(SendError::Closed(_)) => {}
+                Err(SendError::Blocked(data)) => {
+                    return self.local(id).outbox.push_front((kind, data));
+                }
+            }
+        }
     }
 
     /// Does what the machine wants, until it wants nothing more.
@@ -174,6 +198,7 @@ impl Player {
                 };
                 self.local(id).end = Some(Seen::Broken(status));
             }
+            Action::Writable(id) => self.flush(id),
             Action::Closed(id, close, _) => {
                 self.local(id).end = Some(Seen::Closed(close.code, close.reason.clone()));
                 if matches!(self.subject, Subject::Agent(_)) {
@@ -225,6 +250,7 @@ impl Player {
                 self.binary(&written(frame, &id))
             }
             Step::Expect(pattern) => self.expect(pattern),
+            Step::ExpectPieces(pieces) => self.expect_pieces(pieces),
             Step::ExpectFrame(frame) => self.expect_frame(frame),
             Step::Quiet(_) => self.quiet(),
             Step::Pass(millis) => self.pass(Duration::from_millis(*millis)),
@@ -281,6 +307,11 @@ impl Player {
     }
 
     pub(super) fn expect(&mut self, pattern: &Value) -> Result<(), String> {
+        self.expected(pattern).map(|_| ())
+    }
+
+    /// The next message, which has to be this.
+    fn expected(&mut self, pattern: &Value) -> Result<Value, String> {
         let frame = self
             .next(&kind(pattern))
             .map_err(|e| format!("expected {pattern}: {e}"))?;
@@ -288,7 +319,8 @@ impl Player {
             OutFrame::Text(text) => {
                 let seen = parsed(&text, &self.subject)?;
                 let outcome = matching::message(pattern, &seen, &mut self.saved);
-                outcome.map_err(|e| format!("{e}\n    in {seen}"))
+                outcome.map_err(|e| format!("{e}\n    in {seen}"))?;
+                Ok(seen)
             }
             other => Err(format!("expected {pattern}, saw {other:?}")),
         }
@@ -299,6 +331,26 @@ impl Player {
         match self.next("")? {
             OutFrame::Text(text) => parsed(&text, &self.subject),
             other => Err(format!("saw {other:?}")),
+        }
+    }
+
+    fn expect_pieces(&mut self, pieces: &step::ExpectPieces) -> Result<(), String> {
+        let wanted = &pieces.bytes.0;
+        let mut seen = Vec::new();
+        while seen.len() < wanted.len() {
+            let message = self.expected(&pieces.message)?;
+            let payload = &message["payload"];
+            let data = payload["data"].as_str().and_then(data::base64);
+            let data = data.ok_or_else(|| format!("no base64 in {message}"))?;
+            let sized = payload.get("size").is_none_or(|size| *size == data.len());
+            if data.is_empty() || data.len() > pieces.longest || !sized {
+                return Err(format!("a piece of {} bytes in {message}", data.len()));
+            }
+            seen.extend(data);
+        }
+        match seen == *wanted {
+            true => Ok(()),
+            false => Err(format!("other bytes, {} in all", seen.len())),
         }
     }
 
@@ -326,7 +378,8 @@ impl Player {
         let ping = json!({"type": "ping", "request_id": id, "payload": {}});
         self.nothing_left()?;
         self.text(&ping.to_string())?;
-        let pong = json!({"type": "pong", "request_id": id, "payload": {"timestamp": "$timestamp"}});
+        let pong =
+            json!({"type": "pong", "request_id": id, "payload": {"timestamp": "$timestamp"}});
         self.expect(&pong)
     }
 
@@ -341,9 +394,10 @@ impl Player {
         if let Some((_, target)) = self.opens.front() {
             return Err(format!("the upstream was asked: {target:?}"));
         }
-        let left = self.locals.values().find(|local| {
-            !local.inbox.is_empty() || local.head.is_some() || local.end.is_some()
-        });
+        let left = self
+            .locals
+            .values()
+            .find(|local| !local.inbox.is_empty() || local.head.is_some() || local.end.is_some());
         match left {
             Some(local) => Err(format!("saw {local:?}")),
             None => Ok(()),

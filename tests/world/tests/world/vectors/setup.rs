@@ -87,7 +87,9 @@ fn tell(
 
 fn texts(value: &Value) -> Option<BTreeMap<String, String>> {
     let pairs = value.as_object()?.iter();
-    pairs.map(|(k, v)| Some((k.clone(), v.as_str()?.into()))).collect()
+    pairs
+        .map(|(k, v)| Some((k.clone(), v.as_str()?.into())))
+        .collect()
 }
 
 fn monitoring(value: &Value) -> Option<Monitoring> {

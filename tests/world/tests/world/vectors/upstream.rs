@@ -27,7 +27,7 @@ impl Player {
             Step::UpstreamSends(piece) => self.gives(piece),
             Step::UpstreamEnds(end) => {
                 let id = self.on(end.on.as_ref())?;
-                self.input(Input::Ended(id, ended(end)))
+                self.ends(id, ended(end))
             }
             Step::ExpectUpstreamGets(piece) => self.gets(piece),
             Step::ExpectUpstreamEnd(end) => self.sees_end(end),
@@ -77,6 +77,11 @@ impl Player {
         else {
             return Err(format!("expected an upgrade, saw {target:?}"));
         };
+        // Those of the handshake are the adapter's.
+        let handshake = |(name, _): &(String, String)| name.to_lowercase().starts_with("sec-web");
+        if let Some(header) = head.headers.iter().find(|header| handshake(header)) {
+            return Err(format!("a header of the handshake is relayed: {header:?}"));
+        }
         if protocols != wanted.protocols {
             return Err(format!("the subprotocols are {protocols:?}"));
         }
@@ -129,7 +134,7 @@ impl Player {
         }
         match answer.more {
             true => Ok(()),
-            false => self.input(Input::Ended(id, StreamEnd::Clean)),
+            false => self.ends(id, StreamEnd::Clean),
         }
     }
 
@@ -149,6 +154,14 @@ impl Player {
     }
 
     // ------------------------------------------------------------ both roles
+
+    /// The tester's end of a stream ends, after all that it has sent.
+    pub(super) fn ends(&mut self, id: StreamId, end: StreamEnd) -> Result<(), String> {
+        if self.local(id).waits() {
+            return Err("the subject has not taken the data before the end".into());
+        }
+        self.input(Input::Ended(id, end))
+    }
 
     /// The tester's end of a stream sends.
     pub(super) fn gives(&mut self, piece: &Piece) -> Result<(), String> {
