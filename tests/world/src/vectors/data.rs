@@ -84,3 +84,36 @@ pub fn base64(text: &str) -> Option<Vec<u8>> {
 pub fn to_hex(data: &[u8]) -> String {
     data.iter().map(|byte| format!("{byte:02x}")).collect()
 }
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    #[test]
+    fn bytes_have_three_notations() {
+        let read = |value: Value| Data::read(&value).map(|data| data.0);
+        assert_eq!(read(json!("gr\u{fc}n")), Ok("gr\u{fc}n".into()));
+        assert_eq!(read(json!({"hex": "00 fF"})), Ok(vec![0, 255]));
+        assert_eq!(read(json!({"repeat": ["ab", 2]})), Ok(b"abab".to_vec()));
+        for bad in [
+            json!(1),
+            json!({"hex": "0"}),
+            json!({"hex": "0g"}),
+            json!({"oct": "1"}),
+        ] {
+            assert!(read(bad.clone()).is_err(), "{bad}");
+        }
+    }
+
+    #[test]
+    fn base64_as_the_protocol_has_it() {
+        for (text, data) in [("", ""), ("aA==", "h"), ("aGk=", "hi"), ("aGV5", "hey")] {
+            assert_eq!(base64(text).as_deref(), Some(data.as_bytes()));
+        }
+        for text in ["a", "aGk", "-_==", "a===", "aG k"] {
+            assert_eq!(base64(text), None, "{text}");
+        }
+    }
+}

@@ -237,3 +237,105 @@ pub fn check(pattern: &Value) -> Result<(), String> {
         _ => Ok(()),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    fn holds(pattern: &Value, seen: &Value) -> bool {
+        let mut saved = Saved::from([("id".into(), "a-1".into())]);
+        message(pattern, seen, &mut saved).is_ok()
+    }
+
+    #[test]
+    fn each_matcher_holds_for_what_it_says_and_nothing_else() {
+        let stamp = json!("2026-11-23T05:34:05.9+02:00");
+        for (pattern, good, bad) in [
+            (json!("$any"), json!(null), None),
+            (json!("$string"), json!("a"), Some(json!(""))),
+            (json!("$number"), json!(1.5), Some(json!("1"))),
+            (
+                json!("$timestamp"),
+                stamp,
+                Some(json!("2026-11-23T05:34:05")),
+            ),
+            (json!("$contains:b"), json!("abc"), Some(json!("ac"))),
+            (json!("$save:x"), json!("a"), Some(json!(7))),
+            (json!("x${id}y"), json!("xa-1y"), Some(json!("xy"))),
+            (json!(1), json!(1.0), Some(json!(2))),
+            (json!(null), json!(null), Some(json!(0))),
+            (json!([1, 2]), json!([1, 2]), Some(json!([1]))),
+            (
+                json!({"a": 1}),
+                json!({"a": 1}),
+                Some(json!({"a": 1, "b": 2})),
+            ),
+            (json!({"$more": true}), json!({"b": 2}), Some(json!(2))),
+            (json!({"a": "$absent"}), json!({}), Some(json!({"a": 1}))),
+            (json!({"a": "$any"}), json!({"a": null}), Some(json!({}))),
+            (
+                json!({"headers": {"A": 1}}),
+                json!({"headers": {"a": 1}}),
+                Some(json!({"headers": {}})),
+            ),
+            (
+                json!({"names": {"a": 1}}),
+                json!({"names": {"a": 1}}),
+                Some(json!({"names": {"A": 1}})),
+            ),
+        ] {
+            let of = |value: &Value| json!({"type": "t", "payload": value});
+            assert!(holds(&of(&pattern), &of(&good)), "{pattern} and {good}");
+            if let Some(bad) = bad {
+                assert!(!holds(&of(&pattern), &of(&bad)), "{pattern} and {bad}");
+            }
+        }
+    }
+
+    #[test]
+    fn a_message_may_have_a_timestamp_that_is_one() {
+        let pattern = json!({"type": "t"});
+        assert!(holds(
+            &pattern,
+            &json!({"type": "t", "timestamp": "2026-11-23T05:34:05Z"})
+        ));
+        assert!(!holds(&pattern, &json!({"type": "t", "timestamp": "soon"})));
+        assert!(!holds(
+            &json!({"type": "t", "timestamp": "$timestamp"}),
+            &pattern
+        ));
+    }
+
+    #[test]
+    fn what_is_no_timestamp() {
+        for text in [
+            "",
+            "2026-11-23",
+            "2026-11-23T05:34:05.Z",
+            "2026-11-23t05:34:05Z",
+            "2026-11-23T05:34:05z",
+            "2026-11-23T05:34:05+0200",
+            "2026-11-23T05:34:05.5",
+        ] {
+            assert!(!is_timestamp(text), "{text}");
+        }
+        assert!(is_timestamp("2026-11-23T05:34:05-11:30"));
+    }
+
+    #[test]
+    fn saved_texts_are_put_in_and_missing_ones_told() {
+        let saved = Saved::from([("a".into(), "1".into())]);
+        assert_eq!(filled("x${a}${a}$", &saved).as_deref(), Ok("x11$"));
+        assert!(filled("${b}", &saved).is_err());
+        assert!(filled("${a", &saved).is_err());
+    }
+
+    #[test]
+    fn the_order_of_parameters_means_nothing() {
+        assert!(same_url("wss://h/p?a=1&b=2", "wss://h/p?b=2&a=1"));
+        assert!(!same_url("wss://h/p?a=1", "wss://h/p?a=2"));
+        assert!(!same_url("wss://h/p?a=1", "ws://h/p?a=1"));
+    }
+}

@@ -3,6 +3,7 @@
 mod agent;
 mod client;
 mod functions;
+mod messages;
 mod player;
 mod proofs;
 mod setup;
