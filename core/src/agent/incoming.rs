@@ -49,7 +49,8 @@ impl Agent {
         if let Some(fault) = envelope.fault {
             let id = name_of(&envelope);
             let running = id.and_then(|id| self.streams.find(id));
-            return self.malformed(&envelope.kind, id, running, fault);
+            let form = answer_form(envelope.payload.as_ref());
+            return self.malformed(&envelope.kind, id, (running, form), fault);
         }
         self.dispatch(envelope);
     }
@@ -60,7 +61,7 @@ impl Agent {
         &mut self,
         kind: &str,
         id: Option<&str>,
-        running: Option<StreamId>,
+        (running, form): (Option<StreamId>, Form),
         fault: PeerFault,
     ) {
         let part = matches!(
@@ -76,9 +77,9 @@ impl Agent {
         }
         self.tolerated(running, fault);
         let form = match kind {
-            "proxy_request" => Form::Error,
+            "proxy_request" => form,
             "proxy_websocket_start" | "ws_start" => Form::Stream,
-            "tcp_tunnel_start" => Form::Tunnel,
+            "tcp_tunnel_start" => Form::Tunnel("connection_failed"),
             _ => return,
         };
         if let (Some(id), None) = (id, running) {
@@ -243,10 +244,7 @@ impl Agent {
             self.tolerated(None, PeerFault::Missing("payload"));
             return self.refuse(id, Form::Error, "missing field payload");
         };
-        let form = match fields.supports_response_streaming {
-            true => Form::Abort,
-            false => Form::Error,
-        };
+        let form = answer_form(Some(&fields));
         self.begin(name, form, |agent| agent.asked(name, fields));
     }
 
@@ -283,7 +281,7 @@ impl Agent {
             self.tolerated(None, PeerFault::Missing("stream_id"));
             // P-102: then they name what the envelope names, unless that is a running stream.
             let id = id.filter(|id| self.streams.find(id).is_none());
-            return self.refuse(id, Form::Error, "missing stream_id");
+            return self.refuse(id, Form::Start, "missing stream_id");
         };
         if name.len() > MAX_ID {
             return self.tolerated(None, PeerFault::Malformed);
@@ -307,6 +305,14 @@ impl Agent {
             form,
             text: clip(text),
         });
+    }
+}
+
+/// How a request is refused, as far as it could be read (P-043).
+fn answer_form(fields: Option<&Fields<'_>>) -> Form {
+    match fields.is_some_and(|f| f.supports_response_streaming) {
+        true => Form::Abort,
+        false => Form::Error,
     }
 }
 

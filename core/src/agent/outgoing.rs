@@ -73,8 +73,10 @@ pub(super) enum Form {
     Error,
     /// What a stream gets whose dial fails (P-102): an error, then a close.
     Stream,
-    /// `tcp_tunnel_close`.
-    Tunnel,
+    /// The error of a start that names no stream, which therefore has no close (P-102).
+    Start,
+    /// `tcp_tunnel_close`, with this reason (P-051).
+    Tunnel(&'static str),
 }
 
 impl Control {
@@ -174,9 +176,10 @@ impl Agent {
                 encode::websocket_close(&id, &close)
             }
             Form::Error => encode::proxy_error(&id, &text),
-            Form::Tunnel => {
+            Form::Start => encode::stream_error(Some(&id), &text),
+            Form::Tunnel(reason) => {
                 let end = TunnelEnd {
-                    reason: "connection_failed",
+                    reason,
                     error: Some(text),
                     counts: None,
                 };

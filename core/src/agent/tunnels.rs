@@ -109,13 +109,17 @@ impl Agent {
             return self.duplicate(running, name);
         }
         if let Some(text) = refusal_while(self.phase) {
-            return self.refuse(id, Form::Tunnel, &text);
+            return self.refuse(id, Form::Tunnel("connection_failed"), &text);
         }
         let target = self.target(fields);
         let outcome = target.and_then(|target| Ok(self.open_tunnel(name, None, &target)?));
         if let Err(Refused { fault, text }) = outcome {
             self.tolerated(None, fault);
-            self.refuse(id, Form::Tunnel, &text);
+            let reason = match fault {
+                PeerFault::TooManyStreams => "registration_failed",
+                _ => "connection_failed",
+            };
+            self.refuse(id, Form::Tunnel(reason), &text);
         }
     }
 
@@ -334,7 +338,8 @@ impl Agent {
             return self.streams.push(id, Item::FlowOver(text));
         }
         let (reason, error) = match (tunnel.stage, failure) {
-            (Stage::Closing, _) => ("client_closed", None),
+            // That of G is answered by one, with this reason (P-123).
+            (Stage::Closing, _) => ("service_closed", None),
             (Stage::Dialing, failure) => ("connection_failed", failure),
             (Stage::Open, Some(text)) => ("write_error", Some(text)),
             (Stage::Open, None) => ("service_closed", None),

@@ -16,6 +16,7 @@ pub mod plan;
 pub mod rng;
 pub mod tamper;
 pub mod tunnel;
+pub mod vectors;
 pub mod world;
 
 pub use tamper::Tamper;

@@ -254,3 +254,14 @@ fn p095_a_time_limit_ends_with_its_request() {
     bench.cut();
     assert!(bench.agent.limits_due.is_empty());
 }
+
+#[test]
+fn p043_a_request_for_a_streamed_answer_is_refused_by_an_abort() {
+    let mut bench = Bench::registered();
+    bench.raw(
+        r#"{"type":"proxy_request","request_id":"r","payload":
+            {"path":"/api","supports_response_streaming":true}} {}"#,
+    );
+    bench.raw(r#"{"type":"proxy_request","request_id":"s","payload":{"path":"/api"}} {}"#);
+    assert_eq!(bench.sent_types(), ["proxy_response_abort", "proxy_error"]);
+}

@@ -204,6 +204,22 @@ fn p162_a_duplicate_is_refused_by_an_error_that_names_no_running_tunnel() {
 }
 
 #[test]
+fn p123_a_tunnel_beyond_the_limit_fails_by_its_own_reason() {
+    let mut bench = Bench::registered_with(|config| {
+        config.limits = SMALL;
+        config.tunnels = Vec::from(["pg.db:5432".parse().unwrap()]);
+    });
+    bench.tunnel("a");
+    bench.tunnel("b");
+    bench.start_tunnel("c", 5432);
+    let sent = bench.sent();
+    assert_eq!(sent.len(), 1);
+    assert_eq!(sent[0]["request_id"], "c");
+    assert_eq!(sent[0]["payload"]["reason"], "registration_failed");
+    assert_eq!(error(&sent[0]), "too many requests at once");
+}
+
+#[test]
 fn p152_a_close_takes_effect_behind_the_data_before_it() {
     let mut bench = Bench::tunnelled();
     let id = bench.tunnel("t");
@@ -219,7 +235,7 @@ fn p152_a_close_takes_effect_behind_the_data_before_it() {
     let sent = bench.sent();
     assert_eq!(
         (sent.len(), &sent[0]["payload"]["reason"]),
-        (1, &json!("client_closed"))
+        (1, &json!("service_closed"))
     );
 }
 

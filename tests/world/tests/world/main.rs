@@ -1,5 +1,5 @@
-//! The simulation, what proves that its oracle sees, the properties, and the replay of the
-//! fuzzers' corpus.
+//! The simulation, what proves that its oracle sees, the properties and the table of them, the
+//! vectors, and the replay of the fuzzers' corpus.
 #![allow(
     clippy::print_stdout,
     clippy::unwrap_used,
@@ -11,3 +11,4 @@ mod oracle;
 mod properties;
 mod simulation;
 mod table;
+mod vectors;

@@ -113,7 +113,10 @@ fn p191_a_stream_that_cannot_start_is_answered_under_its_own_id() {
         bench.frame(json!({"type": kind, "payload": {"stream_id": ""}}));
         let sent = bench.sent();
         assert_eq!(sent[0]["request_id"], "envelope");
+        assert_eq!(sent[0]["payload"]["request_id"], "envelope");
+        assert!(sent[1].get("request_id").is_none());
         assert_eq!(sent[1]["payload"]["request_id"], "");
+        assert_eq!(sent.len(), 2);
         assert!(sent.iter().all(|m| error(m) == "missing stream_id"));
         assert_eq!(bench.agent.stats().streams_opened, 0);
     }

@@ -1,0 +1,117 @@
+//! Plays the vectors against the machines, in memory and in virtual time.
+
+mod agent;
+mod client;
+mod functions;
+mod messages;
+mod player;
+mod proofs;
+mod setup;
+mod upstream;
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    fs,
+    path::PathBuf,
+};
+
+use controlplane_world::vectors::{
+    Era, Role,
+    load::{self, Line},
+};
+
+fn directory() -> PathBuf {
+    PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("vectors")
+}
+
+/// All vectors; the test fails with each line that is none.
+fn all() -> Vec<Line> {
+    load::directory(&directory()).unwrap_or_else(|errors| panic!("{}", errors.join("\n")))
+}
+
+/// Plays one vector.
+fn play(line: &Line) -> Result<(), String> {
+    let vector = &line.vector;
+    if vector.role.converses() {
+        player::play(vector)
+    } else {
+        functions::play(vector)
+    }
+}
+
+#[test]
+fn every_vector_holds() {
+    let lines = all();
+    let failed: Vec<String> = lines
+        .iter()
+        .filter_map(|line| {
+            let Line { file, number, .. } = line;
+            let title = &line.vector.title;
+            let error = play(line).err()?;
+            Some(format!("{file}:{number}: {title}: {error}"))
+        })
+        .collect();
+    assert!(
+        failed.is_empty(),
+        "{} of {} vectors failed:\n{}",
+        failed.len(),
+        lines.len(),
+        failed.join("\n")
+    );
+}
+
+#[test]
+fn every_statement_that_the_readme_lists_has_a_vector_and_the_other_way() {
+    let readme = fs::read_to_string(directory().join("README.md")).expect("no README");
+    let (_, table) = readme.split_once("## Coverage").expect("no table");
+    let mut listed: BTreeMap<&str, BTreeSet<&str>> = BTreeMap::new();
+    for row in table.lines().filter(|row| row.starts_with("| P-")) {
+        let cells: Vec<&str> = row.split('|').map(str::trim).collect();
+        let files = cells[2].split(", ").map(|file| file.trim_matches('`'));
+        let before = listed.insert(cells[1], files.collect());
+        assert!(before.is_none(), "listed twice: {row}");
+    }
+    let lines = all();
+    let mut there: BTreeMap<&str, BTreeSet<&str>> = BTreeMap::new();
+    for line in &lines {
+        let file = line.file.trim_end_matches(".jsonl");
+        for p in &line.vector.p {
+            there.entry(p).or_default().insert(file);
+        }
+    }
+    assert!(!listed.is_empty(), "the table is empty");
+    for (p, files) in &there {
+        assert_eq!(listed.get(p), Some(files), "{p}: the table says otherwise");
+    }
+    for p in listed.keys() {
+        assert!(there.contains_key(p), "{p} has no vector");
+    }
+}
+
+#[test]
+fn both_eras_of_the_original_speak_to_both_roles() {
+    let lines = all();
+    for role in [Role::Agent, Role::Controller] {
+        for era in [Era::Seed, Era::Later, Era::Ours] {
+            let count = lines
+                .iter()
+                .filter(|line| line.vector.role == role && line.vector.era == Some(era))
+                .count();
+            assert!(count >= 3, "{role:?} with {era:?}: {count} vectors");
+        }
+    }
+}
+
+#[test]
+fn no_title_stands_twice() {
+    let lines = all();
+    let mut titles = BTreeSet::new();
+    for line in &lines {
+        assert!(
+            titles.insert(&line.vector.title),
+            "{}:{}: the title stands elsewhere, too",
+            line.file,
+            line.number
+        );
+    }
+}
