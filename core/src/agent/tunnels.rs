@@ -362,6 +362,30 @@ impl Agent {
 
 /// A port, or 0.
 fn port(number: Option<f64>) -> u16 {
-    let number = number.filter(|n| (1.0..=65_535.0).contains(n) && n.fract() == 0.0);
-    number.map_or(0, |n| n as u16)
+    let number = number.unwrap_or_default();
+    // Saturates, and cuts a fraction off.
+    let port = number as u16;
+    if f64::from(port) == number { port } else { 0 }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::port;
+
+    #[test]
+    fn p028_a_port_is_a_whole_number_that_fits() {
+        for (number, expected) in [
+            (Some(1.0), 1),
+            (Some(65_535.0), 65_535),
+            (Some(65_536.0), 0),
+            (Some(0.0), 0),
+            (Some(-1.0), 0),
+            (Some(80.5), 0),
+            (Some(f64::NAN), 0),
+            (Some(f64::INFINITY), 0),
+            (None, 0),
+        ] {
+            assert_eq!(port(number), expected, "{number:?}");
+        }
+    }
 }
