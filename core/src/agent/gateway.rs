@@ -114,8 +114,8 @@ impl Agent {
             .push_back(Action::Close(old, CloseCode::Normal, text));
         self.drop_link();
         self.enter(Cause::Moved, conn);
+        self.no_longer_ready();
         self.gateway.at = true;
-        self.ready_since = None;
         self.watch();
         self.ready();
         self.notices.push(Notice::Gateway);
