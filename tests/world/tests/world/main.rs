@@ -5,4 +5,5 @@
 mod corpus;
 mod oracle;
 mod properties;
+mod reconnect;
 mod simulation;
