@@ -1,6 +1,7 @@
 //! Bodies of the fuzz targets, here so that stable tests run them too.
 
 mod calls;
+mod roundtrip;
 
 use controlplane_core::{
     Action, Agent, AgentConfig, ConnId, Controller, ControllerConfig, Frame, Input, Kind, Limits,
@@ -9,7 +10,10 @@ use controlplane_core::{
     rules::{self, IdentityPolicy, TunnelTarget},
 };
 
-pub use self::calls::{agent_calls, controller_calls};
+pub use self::{
+    calls::{agent_calls, controller_calls},
+    roundtrip::roundtrip,
+};
 use crate::message::{field, message};
 
 const CONN: ConnId = ConnId(1);

@@ -28,4 +28,9 @@ proptest! {
     fn p159_no_message_harms_either(data in proptest::collection::vec(any::<u8>(), 0..500)) {
         fuzz::decode(&data);
     }
+
+    #[test]
+    fn what_one_machine_says_the_other_hears(data in proptest::collection::vec(any::<u8>(), 0..3000)) {
+        fuzz::roundtrip(&data);
+    }
 }
