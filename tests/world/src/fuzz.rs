@@ -1,6 +1,7 @@
 //! Bodies of the fuzz targets, here so that stable tests run them too.
 
 mod calls;
+mod differential;
 mod roundtrip;
 
 use controlplane_core::{
@@ -12,6 +13,7 @@ use controlplane_core::{
 
 pub use self::{
     calls::{agent_calls, controller_calls},
+    differential::differential,
     roundtrip::roundtrip,
 };
 use crate::message::{field, message};

@@ -6,8 +6,7 @@ mod things;
 use arbitrary::{Result, Unstructured};
 use bytes::Bytes;
 use controlplane_core::{
-    Action, Failure, Input, Kind, StreamClose, StreamEnd, StreamId, Target,
-    Transport, Tunnel,
+    Action, Failure, Input, Kind, StreamClose, StreamEnd, StreamId, Target, Transport, Tunnel,
     rules::{self, IdentityPolicy},
 };
 
