@@ -6,4 +6,5 @@ mod corpus;
 mod oracle;
 mod properties;
 mod reconnect;
+mod seeds;
 mod simulation;

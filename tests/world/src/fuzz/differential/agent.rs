@@ -329,13 +329,10 @@ fn plain(payload: &Payload, headers: Vec<(String, String)>) -> Option<Seen> {
     let body = match payload.get("body") {
         Value::String(text) if encoded => decoded(text)?,
         Value::String(text) => text.clone().into_bytes(),
-        json @ (Value::Object(_) | Value::Array(_)) => json.to_string().into_bytes(),
+        // It is relayed as it is written, blanks included.
+        Value::Object(_) | Value::Array(_) => payload.written("body").into(),
         _ => Vec::new(),
     };
-    if matches!(payload.get("body"), Value::Object(_) | Value::Array(_)) {
-        // It is relayed as it is written, blanks included, which `Value` does not keep.
-        return Some(Seen::Http(parts(&head), body, true));
-    }
     if body.len() > WHOLE {
         return None;
     }

@@ -22,9 +22,9 @@ pub(super) struct Reading {
     pub(super) fault: bool,
 }
 
-/// Fields in their order, for those whose order counts.
+/// Fields in their order, for those whose order counts, and as they are written.
 #[derive(Default)]
-pub(super) struct Payload(Vec<(String, Value)>);
+pub(super) struct Payload(Vec<(String, Value, String)>);
 
 /// What the bytes amount to.
 pub(super) enum Read {
@@ -95,13 +95,23 @@ impl Payload {
     fn read(raw: &RawValue) -> Self {
         let pairs = serde_json::from_str(raw.get()).unwrap_or(Pairs(Vec::new()));
         let pairs = pairs.0.into_iter();
-        Self(pairs.map(|(key, raw)| (key, value(&raw))).collect())
+        Self(
+            pairs
+                .map(|(key, raw)| (key, value(&raw), raw.get().into()))
+                .collect(),
+        )
     }
 
     /// The last of equal keys wins.
     pub(super) fn get(&self, name: &str) -> &Value {
-        let found = self.0.iter().rfind(|(key, _)| key == name);
-        found.map_or(&Value::Null, |(_, value)| value)
+        let found = self.0.iter().rfind(|(key, ..)| key == name);
+        found.map_or(&Value::Null, |(_, value, _)| value)
+    }
+
+    /// The same as it is written.
+    pub(super) fn written(&self, name: &str) -> &str {
+        let found = self.0.iter().rfind(|(key, ..)| key == name);
+        found.map_or("", |(.., written)| written)
     }
 
     /// A text; of another type it counts as absent (P-028).
@@ -115,14 +125,14 @@ impl Payload {
 
     /// Fields with two names, of which any may say yes, however often it stands there.
     pub(super) fn any_flag(&self, names: [&str; 2]) -> bool {
-        let mut of_name = self.0.iter().filter(|(key, _)| names.contains(&&**key));
-        of_name.any(|(_, value)| value.as_bool() == Some(true))
+        let mut of_name = self.0.iter().filter(|(key, ..)| names.contains(&&**key));
+        of_name.any(|(_, value, _)| value.as_bool() == Some(true))
     }
 
     /// Of two names the last one counts.
     pub(super) fn last_of(&self, names: [&str; 2]) -> &Value {
-        let found = self.0.iter().rfind(|(key, _)| names.contains(&&**key));
-        found.map_or(&Value::Null, |(_, value)| value)
+        let found = self.0.iter().rfind(|(key, ..)| names.contains(&&**key));
+        found.map_or(&Value::Null, |(_, value, _)| value)
     }
 
     pub(super) fn is_set(&self, name: &str) -> bool {
