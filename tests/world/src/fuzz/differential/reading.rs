@@ -2,7 +2,7 @@
 
 use serde::{
     Deserialize, Deserializer,
-    de::{MapAccess, Visitor},
+    de::{IgnoredAny, MapAccess, Visitor},
 };
 use serde_json::{Value, value::RawValue};
 
@@ -30,8 +30,8 @@ pub(super) struct Payload(Vec<(String, Value, String)>);
 pub(super) enum Read {
     /// Not a JSON object.
     Nothing,
-    /// JSON that `Value` cannot hold: numbers beyond 64-bit floats, more than 128 levels, escapes that
-    /// are no characters. The machine may read around what it does not look at.
+    /// JSON that `Value` cannot hold: numbers beyond 64-bit floats, more than 128 levels, strings that
+    /// are no UTF-8, escapes that are no characters. The machine may read around what it does not look at.
     Beyond,
     Message(Reading),
 }
@@ -44,9 +44,13 @@ pub(super) fn read(bytes: &[u8]) -> Read {
         Some(Ok(Value::Object(_))) => {}
         Some(Ok(_)) | None => return Read::Nothing,
         Some(Err(_)) => {
-            let mut other = serde_json::Deserializer::from_slice(bytes).into_iter::<Pairs>();
-            let other = other.next().is_some_and(|pairs| pairs.is_ok());
-            return if other { Read::Beyond } else { Read::Nothing };
+            let mut skipped = serde_json::Deserializer::from_slice(bytes).into_iter::<IgnoredAny>();
+            let skipped = skipped.next().is_some_and(|any| any.is_ok());
+            let object = bytes.trim_ascii_start().starts_with(b"{");
+            return match skipped && object {
+                true => Read::Beyond,
+                false => Read::Nothing,
+            };
         }
     }
     let (Ok(Pairs(pairs)), rest) = (
