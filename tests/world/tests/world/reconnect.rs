@@ -2,6 +2,7 @@
 //! a network may do, and of ten thousand agents after an outage.
 
 mod bench;
+mod delays;
 mod fleet;
 mod model;
 mod network;

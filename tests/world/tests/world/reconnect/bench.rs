@@ -123,7 +123,7 @@ impl Bench {
             self.now = due;
             self.input(Input::Tick)?;
         }
-        if self.steps % 3 == 0
+        if self.steps.is_multiple_of(3)
             && let Some(noise) = self.script.noise.pop()
         {
             self.noise(noise)?;
@@ -288,10 +288,10 @@ impl Bench {
             self.model.action(&action)?;
             match action {
                 Action::Connect(conn, endpoint) => self.dialled(conn, &endpoint),
-                Action::Send(conn, OutFrame::Ping) => {
-                    if self.conns.get(&conn).is_some_and(|c| c.talks) {
-                        self.agent.handle(self.now, Input::Alive(conn));
-                    }
+                Action::Send(conn, OutFrame::Ping)
+                    if self.conns.get(&conn).is_some_and(|c| c.talks) =>
+                {
+                    self.agent.handle(self.now, Input::Alive(conn));
                 }
                 Action::Send(conn, OutFrame::Text(text)) => self.sent(conn, &text)?,
                 Action::ReconnectAfter { .. } if self.script.controller.is_empty() => {

@@ -7,7 +7,10 @@ use controlplane_core::{
 };
 use serde_json::Value;
 
-use super::network::TRIP;
+use super::{
+    delays::{ceiling, is_within, told_right},
+    network::TRIP,
+};
 
 pub(super) type Check = Result<(), String>;
 
@@ -303,7 +306,7 @@ impl Model {
         if let Some(dial) = self.dialling {
             return Err(format!("waits beside {dial:?}"));
         }
-        self.told_right(reason)?;
+        told_right(self.down.as_ref(), reason)?;
         self.failures = self.failures.saturating_add(1);
         if attempt != self.failures {
             return Err(format!("attempt {attempt}, not {}", self.failures));
@@ -314,63 +317,9 @@ impl Model {
             _ => false,
         };
         let failures = if longest { u32::MAX } else { self.failures };
-        self.is_within(delay, failures)?;
+        is_within(self.backoff, self.down.as_ref(), delay, failures)?;
         self.due = Some(self.now + delay);
         Ok(())
-    }
-
-    /// Half the ceiling to the ceiling, or what `Retry-After` makes of it: no number of the
-    /// machine's own is used.
-    fn is_within(&self, delay: Duration, failures: u32) -> Check {
-        let Backoff {
-            base,
-            max,
-            retry_after_max,
-            ..
-        } = self.backoff;
-        let doubled = (1..failures.min(40)).fold(base, |ceiling, _| (ceiling * 2).min(max));
-        let granted = match &self.down {
-            Some(Down::Refused { retry_after, .. }) => retry_after.map(|r| r.min(retry_after_max)),
-            _ => None,
-        };
-        let (mut low, mut high) = (doubled / 2, doubled);
-        if let Some(granted) = granted {
-            low = low.max(granted);
-            high = high.max(granted + granted.max(doubled) / 2);
-        }
-        if delay < low || delay > high {
-            return Err(format!("{delay:?} is not within {low:?} and {high:?}"));
-        }
-        Ok(())
-    }
-
-    /// The reason is what the network said, or one of the agent's own.
-    fn told_right(&self, reason: &Reason) -> Check {
-        let right = match (&self.down, reason) {
-            (Some(Down::Closed { code: 4001, .. }), Reason::Superseded) => true,
-            (Some(Down::Closed { code, .. }), Reason::Closed { code: told, .. }) => code == told,
-            (Some(Down::Lost(_)), Reason::Lost(_)) => true,
-            (Some(Down::Refused { status, .. }), Reason::Unauthorized(told)) => {
-                status == told && matches!(status, 401 | 403)
-            }
-            (Some(Down::Refused { status, .. }), Reason::Refused(told)) => {
-                status == told && !matches!(status, 401 | 403)
-            }
-            (Some(Down::TooBig), Reason::Peer(_)) => true,
-            (None, reason) => matches!(
-                reason,
-                Reason::DialTimeout
-                    | Reason::Idle
-                    | Reason::RegisterRefused(_)
-                    | Reason::RegisterTimeout
-                    | Reason::Stalled
-            ),
-            _ => false,
-        };
-        match right {
-            true => Ok(()),
-            false => Err(format!("{reason:?} for {:?}", self.down)),
-        }
     }
 
     fn gateway_away(&mut self, delay: Duration, reason: &Reason) -> Check {
@@ -382,12 +331,13 @@ impl Model {
         if self.owed == Some(Owed::GatewayAway) {
             self.owed = None;
         }
-        self.told_right(reason)?;
+        told_right(self.down.as_ref(), reason)?;
         self.gateway_failures = match reason {
             Reason::Unauthorized(_) => u32::MAX,
             _ => self.gateway_failures.saturating_add(1),
         };
-        self.is_within(delay, self.gateway_failures)?;
+        let down = self.down.as_ref();
+        is_within(self.backoff, down, delay, self.gateway_failures)?;
         self.gateway_due = self.now + delay;
         Ok(())
     }
@@ -402,9 +352,7 @@ impl Model {
             self.gateway_url = None;
             self.gateway_due = self.now;
             if !gateway_url.is_empty() && self.gateway_failures > 0 {
-                let doublings = self.gateway_failures.min(40);
-                let max = self.backoff.max;
-                let ceiling = (1..doublings).fold(self.backoff.base, |c, _| (c * 2).min(max));
+                let ceiling = ceiling(self.backoff, self.gateway_failures);
                 self.gateway_due = self.now + ceiling / 2;
             }
         }
