@@ -114,8 +114,8 @@ impl Agent {
             .push_back(Action::Close(old, CloseCode::Normal, text));
         self.drop_link();
         self.enter(Cause::Moved, conn);
+        self.no_longer_ready();
         self.gateway.at = true;
-        self.ready_since = None;
         self.watch();
         self.ready();
         self.notices.push(Notice::Gateway);
@@ -159,6 +159,7 @@ impl Agent {
 
     /// The gateway does not know this cluster: the controller is to register it anew (P-182).
     pub(super) fn gateway_disowns(&mut self, text: String) {
+        self.no_longer_ready();
         self.gateway.at = false;
         self.gateway.failures = self.gateway.failures.saturating_add(1);
         self.set_cluster_id(None);

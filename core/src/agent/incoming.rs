@@ -175,6 +175,7 @@ impl Agent {
             self.stay();
             // P-182: a real registration, of a cluster that the controller has to name anew.
             self.enter(Cause::Reregister, conn);
+            self.no_longer_ready();
             self.set_cluster_id(None);
             self.notices.push(Notice::Reregister);
             self.ask_to_register();

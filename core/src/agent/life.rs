@@ -72,6 +72,16 @@ impl Agent {
         self.timers.set(Timer::Heartbeat, next);
     }
 
+    /// A registration is over, be it that another follows on the same connection: if it was good
+    /// for long, earlier failures do not count any more.
+    pub(super) fn no_longer_ready(&mut self) {
+        let up = self.ready_since.take().map(|since| self.now - since);
+        if up.is_some_and(|up| up >= self.config.backoff.stable) {
+            self.failures = 0;
+            self.gateway_was_stable();
+        }
+    }
+
     pub(super) fn ask_to_register(&mut self) {
         let periods = self.config.periods;
         self.register_until = self.now + periods.register_total;
@@ -132,11 +142,7 @@ impl Agent {
         if self.phase == Phase::Stopped {
             return self.actions.push_back(Action::Stopped);
         }
-        let stable = self.ready_since.take().map(|since| self.now - since);
-        if stable.is_some_and(|up| up >= self.config.backoff.stable) {
-            self.failures = 0;
-            self.gateway_was_stable();
-        }
+        self.no_longer_ready();
         self.failures = self.failures.saturating_add(1);
         // What only a person or a long time can change is not asked for often; that a gateway does
         // not want us tells nothing about the controller.

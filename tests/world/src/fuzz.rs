@@ -1,14 +1,21 @@
 //! Bodies of the fuzz targets, here so that stable tests run them too.
 
 mod calls;
+mod differential;
+mod roundtrip;
 
 use controlplane_core::{
     Action, Agent, AgentConfig, ConnId, Controller, ControllerConfig, Frame, Input, Kind, Limits,
     Machine, OutFrame, RequestHead, ResponseHead, Socket, Start, StreamEnd, Target, Time,
-    rules::{self, IdentityPolicy},
+    Transport, Tunnel,
+    rules::{self, IdentityPolicy, TunnelTarget},
 };
 
-pub use self::calls::{agent_calls, controller_calls};
+pub use self::{
+    calls::{agent_calls, controller_calls},
+    differential::differential,
+    roundtrip::roundtrip,
+};
 use crate::message::{field, message};
 
 const CONN: ConnId = ConnId(1);
@@ -24,7 +31,8 @@ const START: Start = Start {
 /// arguments of the rules.
 ///
 /// The agent has no request open, the controller has three whose names end in `-1` to `-3`, and two
-/// for WebSocket streams: `-4`, which is open and has a result to tell, and `-5`, which is not.
+/// for WebSocket streams: `-4`, which is open and has a result to tell, and `-5`, which is not; and
+/// the TCP tunnel `-6`, and port 1 of the UDP tunnel `t`.
 ///
 /// # Panics
 ///
@@ -32,6 +40,15 @@ const START: Start = Start {
 pub fn decode(data: &[u8]) {
     let mut agent = registered_agent();
     let mut controller = registered_controller();
+    for transport in [Transport::Tcp, Transport::Udp] {
+        let tunnel = Tunnel {
+            transport,
+            tunnel_id: "t".into(),
+            client_port: 1,
+            ..Tunnel::default()
+        };
+        assert!(controller.open_tunnel(Time::ZERO, tunnel).is_ok());
+    }
     for (i, frame) in data.split(|b| *b == b'\n').take(64).enumerate() {
         let text = std::str::from_utf8(frame).ok();
         let frame = text
@@ -53,6 +70,8 @@ pub fn decode(data: &[u8]) {
 pub(crate) fn registered_agent() -> Agent {
     let mut config = AgentConfig::new("agent-1", "fuzz");
     config.limits = SMALL;
+    config.tunnels = targets();
+    config.gateways = Vec::from([".gw.test".to_string()]);
     let Ok(mut agent) = Agent::new(config, START) else {
         panic!("the configuration is refused")
     };
@@ -89,7 +108,7 @@ pub(crate) fn registered_controller() -> Controller {
     controller.handle(Time::ZERO, Input::Accepted(CONN));
     let register = r#"{"type":"register","request_id":"r","payload":{"agent_id":"a",
         "features":{"supports_streaming":true,"supports_response_streaming":true,
-        "upgrade_answer":true,"response_window":true,"request_window":2000}}}"#;
+        "upgrade_answer":true,"response_window":true,"request_window":2000,"tunnels":true}}}"#;
     controller.handle(Time::ZERO, Input::Frame(CONN, Frame::Text(register)));
     for has_body in [false, true, false] {
         let head = RequestHead {
@@ -121,6 +140,13 @@ pub(crate) fn registered_controller() -> Controller {
     settle(&mut controller);
     assert_eq!(controller.stats().streams_open, 5);
     controller
+}
+
+/// Where tunnels may lead.
+pub(crate) fn targets() -> Vec<TunnelTarget> {
+    let service = TunnelTarget::service("web", "default", 80);
+    let local = TunnelTarget::Local { port: 8080 };
+    service.into_iter().chain([local]).collect()
 }
 
 /// A request for a terminal.
@@ -164,6 +190,10 @@ fn settle(machine: &mut impl Machine) {
             // Half of them end or open at once, the others stay for what comes next.
             Action::Open(id, Target::Http { .. }) | Action::Closed(id, ..) if id.0 % 2 == 0 => {
                 machine.handle(Time::ZERO, Input::Ended(id, StreamEnd::Clean));
+            }
+            Action::Open(id, Target::Tcp { .. } | Target::Udp { .. }) if id.0 % 2 == 0 => {
+                machine.handle(Time::ZERO, Input::Head(id, ResponseHead::default()));
+                assert!(machine.send(id, Kind::Datagram, "hello".into()).is_ok());
             }
             Action::Open(id, Target::WebSocket { .. }) if id.0 % 2 == 0 => {
                 let head = ResponseHead {

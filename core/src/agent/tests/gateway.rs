@@ -288,3 +288,39 @@ fn p070_p050_a_greeting_that_asks_for_yamux_is_answered_once() {
     assert_eq!(sent[0]["type"], "gateway_hello_ack");
     assert_eq!(sent[0]["payload"], json!({"use_yamux": false}));
 }
+
+#[test]
+fn p087_a_link_that_was_stable_before_the_gateway_took_over_resets_the_backoff() {
+    let mut bench = Bench::with(|config| {
+        config.gateways = Vec::from(["gw.example".to_string()]);
+        config.encrypted = true;
+    });
+    // One failure, then a link to the controller that is good for long.
+    bench.run();
+    let conn = bench.agent.phase().conn().unwrap();
+    bench.input(Input::Disconnected(conn, Down::Lost("refused".into())));
+    let (delay, attempt, _) = bench.reconnect().unwrap();
+    assert_eq!(attempt, 1);
+    bench.pass(delay);
+    bench.connect();
+    bench.register_with(json!({"cluster_id": "6f1c", "gateway_ws_url": URL}));
+    let refused = bench.dials()[0].0;
+    bench.input(Input::Disconnected(refused, Down::Lost("refused".into())));
+    let mut moved = None;
+    while moved.is_none() || bench.now - Time::ZERO < Duration::from_secs(70) {
+        if let Some((conn, _)) = bench.dials().pop() {
+            let late = bench.now - Time::ZERO > Duration::from_secs(62);
+            match late {
+                true => moved = Some(conn),
+                false => bench.input(Input::Disconnected(conn, Down::Lost("refused".into()))),
+            }
+        }
+        bench.pass_alive(Duration::from_secs(1));
+    }
+    bench.input(Input::Connected(moved.unwrap()));
+    bench.take();
+    let down = Down::Lost("cut".into());
+    bench.input(Input::Disconnected(moved.unwrap(), down));
+    let (_, attempt, _) = bench.reconnect().unwrap();
+    assert_eq!(attempt, 1);
+}

@@ -88,6 +88,28 @@ fn p087_only_a_stable_link_resets_the_backoff() {
 }
 
 #[test]
+fn p087_time_that_a_controller_does_not_know_the_agent_does_not_count() {
+    let mut bench = Bench::new();
+    let mut attempts = Vec::new();
+    for _ in 0..2 {
+        bench.connect();
+        bench.register();
+        bench.pass_alive(secs(30));
+        let error = json!({"type": "error", "payload": {"error": "cluster not registered"}});
+        bench.frame(error);
+        bench.pass_alive(secs(25));
+        bench.register();
+        bench.pass_alive(secs(50));
+        let conn = bench.agent.phase().conn().unwrap();
+        bench.input(Input::Disconnected(conn, Down::Lost("cut".into())));
+        let (delay, attempt, _) = bench.reconnect().unwrap();
+        attempts.push(attempt);
+        bench.pass(delay);
+    }
+    assert_eq!(attempts, [1, 2]);
+}
+
+#[test]
 fn p183_the_first_dial_is_retried_like_every_other() {
     let mut bench = Bench::new();
     for attempt in 1..20 {

@@ -9,11 +9,11 @@ use bytes::Bytes;
 use controlplane_core::{
     Action, ConnId, Controller, Down, Frame, HeartbeatStatus, Input, Kind, Limits, Machine,
     OutFrame, Phase, RequestHead, ResponseHead, SendError, Socket, StreamClose, StreamEnd,
-    StreamId, Time,
+    StreamId, Time, Transport, Tunnel,
 };
 
 use super::{BUDGET, assert_is_line, exec, registered_agent, registered_controller};
-use crate::exchange::chosen;
+use crate::{exchange::chosen, message::field};
 
 /// Later it never gets: where time ends, what is due cannot be told from what is not.
 const LAST: Duration = Duration::from_secs(1 << 60);
@@ -68,6 +68,8 @@ struct Caller<M> {
     told: BTreeSet<StreamId>,
     /// Terminals whose client was not told how the command ended, and would be if it succeeded.
     silent: BTreeSet<StreamId>,
+    /// Id of the last `register`.
+    registering: String,
     stopped: bool,
 }
 
@@ -80,6 +82,7 @@ impl<M: Machine> Caller<M> {
             over: BTreeSet::new(),
             told: BTreeSet::new(),
             silent: BTreeSet::new(),
+            registering: String::new(),
             stopped: false,
         }
     }
@@ -88,7 +91,7 @@ impl<M: Machine> Caller<M> {
         let conn = ConnId(input.int_in_range(0..=6)?);
         let stream = StreamId(input.int_in_range(0..=12)?);
         // Only ever added to: the corpus counts on the numbers.
-        match input.int_in_range(0..=20u8)? {
+        match input.int_in_range(0..=23u8)? {
             0..=4 => self.frame(conn, input)?,
             5 => self.handle(Input::Connected(conn)),
             6 => {
@@ -115,7 +118,8 @@ impl<M: Machine> Caller<M> {
             }
             10 | 11 => {
                 let data = Bytes::from(vec![7; input.int_in_range(0..=6000)?]);
-                let kind = *input.choose(&[Kind::Bytes, Kind::Binary, Kind::Text])?;
+                let kinds = [Kind::Bytes, Kind::Binary, Kind::Text, Kind::Datagram];
+                let kind = *input.choose(&kinds)?;
                 match self.machine.send(stream, kind, data.clone()) {
                     Ok(()) => {}
                     Err(SendError::Blocked(back) | SendError::Closed(back)) => {
@@ -161,6 +165,18 @@ impl<M: Machine> Caller<M> {
                     headers: Vec::from([(name, (*protocol).to_string())]),
                 };
                 self.handle(Input::Head(stream, head));
+            }
+            21 => {
+                let unix = span(input)?;
+                self.handle(Input::Clock(unix));
+            }
+            22 => {
+                let frame = frames::binary(input)?;
+                self.handle(Input::Frame(conn, Frame::Binary(&frame)));
+            }
+            23 => {
+                let success = frames::success(&self.registering, input)?;
+                self.handle(Input::Frame(conn, Frame::Text(&success)));
             }
             _ => {
                 let rarely = input.ratio(1, 20)?;
@@ -249,7 +265,12 @@ impl<M: Machine> Caller<M> {
             Action::Failed(id, _) | Action::Reset(id) => {
                 assert!(self.over.insert(id), "{id:?} ends twice");
             }
-            Action::Send(_, OutFrame::Text(text)) => assert_is_line(&text),
+            Action::Send(_, OutFrame::Text(text)) => {
+                assert_is_line(&text);
+                if text.starts_with("{\"type\":\"register\"") {
+                    self.registering = field(&text, "request_id").unwrap_or_default().into();
+                }
+            }
             Action::Stopped => self.stopped = true,
             _ => {}
         }
@@ -288,7 +309,12 @@ impl<M: Machine> Caller<M> {
 
 impl Caller<Controller> {
     fn open(&mut self, input: &mut Unstructured<'_>) -> Result<()> {
-        let opened = if input.arbitrary()? {
+        // Odd ones open a WebSocket, as they always did.
+        let which: u8 = input.arbitrary()?;
+        let opened = if which == 2 || which == 4 {
+            let tunnel = tunnel(which == 4, input.int_in_range(0..=2)?);
+            self.machine.open_tunnel(self.now, tunnel)
+        } else if which % 2 == 1 {
             let offers = [&["v5.channel.k8s.io", "x"][..], &["channel.k8s.io"], &[]];
             let offered = input.choose(&offers)?;
             let offered = offered.iter().map(ToString::to_string).collect();
@@ -307,6 +333,20 @@ impl Caller<Controller> {
             self.opened = Some(id);
         }
         Ok(())
+    }
+}
+
+/// A client of a tunnel.
+fn tunnel(udp: bool, client_port: u16) -> Tunnel {
+    Tunnel {
+        transport: if udp { Transport::Udp } else { Transport::Tcp },
+        tunnel_id: "t".into(),
+        service_name: "web".into(),
+        service_namespace: "default".into(),
+        service_port: 80,
+        client_addr: "192.0.2.1".into(),
+        client_port,
+        ..Tunnel::default()
     }
 }
 

@@ -28,3 +28,18 @@ fn decode() {
 fn agent_calls() {
     replay("agent_calls", fuzz::agent_calls);
 }
+
+#[test]
+fn controller_calls() {
+    replay("controller_calls", fuzz::controller_calls);
+}
+
+#[test]
+fn differential() {
+    replay("differential", fuzz::differential);
+}
+
+#[test]
+fn roundtrip() {
+    replay("roundtrip", fuzz::roundtrip);
+}

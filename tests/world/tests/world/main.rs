@@ -9,6 +9,8 @@
 mod corpus;
 mod oracle;
 mod properties;
+mod reconnect;
+mod seeds;
 mod simulation;
 mod table;
 mod vectors;

@@ -5,7 +5,7 @@ use arbitrary::{Result, Unstructured};
 use crate::message::base64;
 
 /// Types, and what is one type in two forms. Only ever added to: the corpus counts on the places.
-const KINDS: [&str; 26] = [
+const KINDS: [&str; 38] = [
     "error",
     "heartbeat",
     "ping",
@@ -32,12 +32,67 @@ const KINDS: [&str; 26] = [
     "proxy_response_grant",
     UPGRADE,
     SWITCH,
+    "tcp_tunnel_start",
+    "tcp_tunnel_data",
+    "tcp_tunnel_close",
+    "udp_tunnel_data",
+    "gateway_hello",
+    "gateway_hello_ack",
+    "backpressure",
+    "proxy_response_abort",
+    "proxy_stream_data",
+    FRAMED,
+    PACKED,
+    "protocol_fallback",
 ];
 
 /// A request for a WebSocket.
 const UPGRADE: &str = "upgrade";
 /// The answer that opens one.
 const SWITCH: &str = "switch";
+
+/// A request whose body comes in a binary frame.
+const FRAMED: &str = "framed";
+/// A whole answer that is compressed.
+const PACKED: &str = "packed";
+
+/// `hello hello hello` and a newline, by `gzip -9`, as base64.
+const GZIP: &str = "H4sICAAAAAACA2EAy0jNyclXyECQXAA7fIrfEgAAAA==";
+
+/// A binary frame for either machine: a request's body, or a whole answer.
+pub(super) fn binary(input: &mut Unstructured<'_>) -> Result<Vec<u8>> {
+    let name = input.int_in_range(1..=9u8)?;
+    let id = format!("00000000000000000000000000000000-{name}");
+    let mut frame = Vec::from(u16::try_from(id.len()).unwrap_or_default().to_be_bytes());
+    frame.extend_from_slice(id.as_bytes());
+    let headers = *input.choose(&[r#"{"Content-Type":["text/plain"]}"#, "null", "[]"])?;
+    let shape = input.int_in_range(0..=3u8)?;
+    if shape > 0 {
+        let status: u16 = input.int_in_range(90..=610)?;
+        frame.extend_from_slice(&u32::from(status).to_be_bytes());
+        frame.extend_from_slice(&(headers.len() as u32).to_be_bytes());
+        frame.extend_from_slice(headers.as_bytes());
+    }
+    if shape == 2 {
+        frame.extend_from_slice(b"\x1f\x8b\x08\x08");
+    }
+    let len = input.int_in_range(0..=5000)?;
+    frame.resize(frame.len() + len, b'x');
+    if shape == 3 {
+        let cut = input.int_in_range(0..=frame.len())?;
+        frame.truncate(cut);
+    }
+    Ok(frame)
+}
+
+/// The answer to the `register` of that id, perhaps with a gateway.
+pub(super) fn success(id: &str, input: &mut Unstructured<'_>) -> Result<String> {
+    let gateway = input.choose(&["", "wss://a.gw.test/ws", "wss://evil.example/", "ws:"])?;
+    Ok(format!(
+        r#"{{"type":"register_success","request_id":"{id}","payload":{{"cluster_id":"c",
+        "gateway_ws_url":"{gateway}"}}}}"#
+    ))
+}
 
 /// A message for either machine.
 pub(super) fn frame(input: &mut Unstructured<'_>) -> Result<String> {
@@ -60,15 +115,22 @@ pub(super) fn frame(input: &mut Unstructured<'_>) -> Result<String> {
         }
         _ => text.clone(),
     };
+    let (packed, framed) = (kind == PACKED, kind == FRAMED);
     let (kind, status) = match kind {
         UPGRADE => ("proxy_request", 200),
         SWITCH => ("proxy_response_header", 101),
+        FRAMED => ("proxy_request", 200),
+        PACKED => ("proxy_response", 200),
         kind => (kind, 200),
     };
     let path = if more.contains("protocol") {
         "/api/exec"
     } else {
         "/api"
+    };
+    let (body, encoding) = match packed {
+        true => (GZIP, "gzip"),
+        false => (&*text, "base64"),
     };
     let windows = if flags[1] {
         r#","upgrade_answer":true,"response_window":true,"request_window":2000"#
@@ -77,11 +139,11 @@ pub(super) fn frame(input: &mut Unstructured<'_>) -> Result<String> {
     };
     Ok(format!(
         r#"{{"type":"{kind}","request_id":"{id}","payload":{{"agent_id":"a","path":"{path}",
-        "status":{status},"data":"{data}","body":"{text}","body_encoding":"base64",
-        "encoding":"base64","use_streaming":{},"supports_response_streaming":{},
+        "status":{status},"data":"{data}","body":"{body}","body_encoding":"base64",
+        "encoding":"{encoding}","use_streaming":{},"supports_response_streaming":{},
         "error":"cluster not registered","timeout":{}{more},"features":{{
-        "supports_streaming":{},"supports_response_streaming":{}{windows}}}}}}}"#,
-        flags[0],
+        "supports_streaming":{},"supports_response_streaming":{},"tunnels":true{windows}}}}}}}"#,
+        flags[0] && !framed,
         flags[1],
         u32::from(name) * 500,
         flags[0],
@@ -103,6 +165,16 @@ fn more(kind: &str, id: &str, flags: [bool; 3], input: &mut Unstructured<'_>) ->
         SWITCH => {
             let offered = ["v5.channel.k8s.io", "x"][usize::from(flags[0])];
             format!(r#","headers":{{"Sec-WebSocket-Protocol":["{offered}"]}}"#)
+        }
+        FRAMED => r#","body_binary":true"#.into(),
+        "gateway_hello" => r#","use_yamux":true"#.into(),
+        _ if kind.contains("_tunnel_") => {
+            let port = [80, 8080, 0][usize::from(input.int_in_range(0..=2u8)?)];
+            format!(
+                r#","tunnel_id":"t","client_addr":"192.0.2.1","client_port":{port},
+                "service_name":"web","service_namespace":"default","service_port":{port},
+                "gateway_port":8080,"reason":"write_error""#
+            )
         }
         _ if kind.contains("_grant") => {
             let bytes: i32 = input.arbitrary()?;
