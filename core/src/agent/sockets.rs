@@ -117,7 +117,7 @@ impl Agent {
             ..head
         };
         if let Some(stream) = self.streams.get_mut(id) {
-            stream.state.answered_with(head.clone());
+            stream.state.answered_with(&head);
         }
         if bare {
             return;

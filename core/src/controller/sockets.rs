@@ -52,6 +52,13 @@ impl Socket {
         self.answers
     }
 
+    /// It is open with this subprotocol; nobody needs what it began with any more.
+    fn opened(&mut self, chosen: &str) {
+        self.open = true;
+        self.channels = Channels::of(&self.path, chosen);
+        (self.path, self.offered) = (String::new(), Vec::new());
+    }
+
     /// How the client's end is closed, once it has taken everything.
     pub(super) const fn closed(&mut self) -> Option<StreamClose> {
         self.closed.take()
@@ -124,8 +131,7 @@ impl Controller {
             };
             return self.break_off(id, fault);
         }
-        socket.open = true;
-        socket.channels = Channels::of(&socket.path, &chosen);
+        socket.opened(&chosen);
         stream.state.answered = true;
         self.actions.push_back(Action::Head(id, head));
     }
