@@ -151,6 +151,12 @@ impl Controller {
     }
 
     pub(super) fn socket_data(&mut self, id: StreamId, fields: &Fields<'_>) {
+        let limit = self.config.limits.message;
+        let message = frame::read(Some(fields), limit, &self.base64);
+        self.socket_message(id, message);
+    }
+
+    pub(super) fn socket_message(&mut self, id: StreamId, message: Result<Message, PeerFault>) {
         let Some(socket) = self.socket(id) else {
             return self.break_off(id, PeerFault::Malformed);
         };
@@ -162,8 +168,7 @@ impl Controller {
         if !self.is_live(id) {
             return;
         }
-        let limit = self.config.limits.message;
-        match frame::read(Some(fields), limit, &self.base64) {
+        match message {
             Ok(Message::Data(kind, data)) => {
                 let channels = self.socket(id).map(|socket| socket.channels);
                 let result = channels.is_some_and(|channels| channels.is_result(&data));
