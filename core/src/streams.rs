@@ -8,6 +8,7 @@ mod tests;
 use alloc::{
     boxed::Box,
     collections::{BTreeMap, BTreeSet, VecDeque},
+    sync::Arc,
 };
 
 use bytes::Bytes;
@@ -23,12 +24,15 @@ use crate::{
 #[derive(Debug)]
 pub(crate) struct Streams<T> {
     next: u64,
-    by_id: BTreeMap<StreamId, Stream<T>>,
-    by_name: BTreeMap<Box<str>, StreamId>,
+    /// Boxed, because a tree keeps room for about as many again as it has.
+    by_id: BTreeMap<StreamId, Box<Stream<T>>>,
+    by_name: BTreeMap<Arc<str>, StreamId>,
     /// Streams with something to frame, each once: round robin.
     turn: VecDeque<StreamId>,
     /// Streams whose data was refused.
     blocked: BTreeSet<StreamId>,
+    /// Those of them to which something happened since they were found to have no room.
+    changed: BTreeSet<StreamId>,
     /// Those from this one on are the next to be woken.
     woken: StreamId,
     /// Charged for data that waits for the socket, over all streams.
@@ -52,6 +56,7 @@ impl<T> Streams<T> {
             by_name: BTreeMap::new(),
             turn: VecDeque::new(),
             blocked: BTreeSet::new(),
+            changed: BTreeSet::new(),
             woken: StreamId(0),
             held_out: 0,
             held_in: 0,
@@ -75,10 +80,11 @@ impl<T> Streams<T> {
         let id = StreamId(self.next);
         self.next += 1;
         self.opened += 1;
-        self.by_id.insert(id, Stream::new(name.into(), state));
+        let name: Arc<str> = name.into();
         if !name.is_empty() {
-            self.by_name.insert(name.into(), id);
+            self.by_name.insert(name.clone(), id);
         }
+        self.by_id.insert(id, Box::new(Stream::new(name, state)));
         Ok(id)
     }
 
@@ -87,24 +93,24 @@ impl<T> Streams<T> {
     }
 
     pub(crate) fn get(&self, id: StreamId) -> Option<&Stream<T>> {
-        self.by_id.get(&id)
+        self.by_id.get(&id).map(|stream| &**stream)
     }
 
     pub(crate) fn get_mut(&mut self, id: StreamId) -> Option<&mut Stream<T>> {
-        self.by_id.get_mut(&id)
+        self.by_id.get_mut(&id).map(|stream| &mut **stream)
     }
 
     /// Forgets a stream and all it holds.
     pub(crate) fn remove(&mut self, id: StreamId) -> Option<Stream<T>> {
         let stream = self.by_id.remove(&id)?;
-        self.by_name.remove(&stream.name);
-        self.blocked.remove(&id);
+        self.by_name.remove(&*stream.name);
+        self.unblocked(id);
         if stream.queued {
             self.turn.retain(|t| *t != id);
         }
         self.held_out -= stream.held_out;
         self.held_in -= stream.held_in;
-        Some(stream)
+        Some(*stream)
     }
 
     pub(crate) fn pop(&mut self) -> Option<(StreamId, Stream<T>)> {
@@ -178,7 +184,7 @@ impl<T> Streams<T> {
         if let Some(stream) = self.by_id.get_mut(&id) {
             self.held_in -= core::mem::take(&mut stream.held_in);
         }
-        self.blocked.remove(&id);
+        self.unblocked(id);
     }
 
     // ------------------------------------------------------------ toward the socket
@@ -200,6 +206,7 @@ impl<T> Streams<T> {
             || (stream.held_out > 0 && stream.held_out + data.len() > limits.send_stream);
         if full || self.held_out >= limits.send_total {
             self.blocked.insert(id);
+            self.changed.insert(id);
             return Err(SendError::Blocked(data));
         }
         self.push(
@@ -221,10 +228,7 @@ impl<T> Streams<T> {
         let charge = item.charge();
         stream.held_out += charge;
         self.held_out += charge;
-        match item {
-            Item::Grant(_) => stream.out.push_front(item),
-            item => stream.out.push_back(item),
-        }
+        stream.put(item);
         self.queue(id);
     }
 
@@ -253,6 +257,7 @@ impl<T> Streams<T> {
         {
             *credit = credit.saturating_add_unsigned(bytes as u64);
             self.queue(id);
+            self.may_have_room(id);
         }
     }
 
@@ -263,12 +268,12 @@ impl<T> Streams<T> {
         };
         self.held_out -= stream.held_out;
         stream.held_out = 0;
-        stream.out.clear();
+        stream.out = VecDeque::new();
         if stream.queued {
             stream.queued = false;
             self.turn.retain(|t| *t != id);
         }
-        self.blocked.remove(&id)
+        self.unblocked(id)
     }
 
     /// Whether a stream has anything to frame.
@@ -285,7 +290,23 @@ impl<T> Streams<T> {
         self.held_out -= released;
         stream.queued = false;
         self.queue(id);
+        self.may_have_room(id);
         Some(Turn { id, item })
+    }
+
+    // ------------------------------------------------------------ who was refused
+
+    /// Something happened to a stream that gives it room, if it was refused.
+    fn may_have_room(&mut self, id: StreamId) {
+        if self.blocked.contains(&id) {
+            self.changed.insert(id);
+        }
+    }
+
+    /// True if data of the stream was refused, which from now on is not.
+    fn unblocked(&mut self, id: StreamId) -> bool {
+        self.changed.remove(&id);
+        self.blocked.remove(&id)
     }
 
     /// Takes one stream that was refused and has room now.
@@ -293,19 +314,19 @@ impl<T> Streams<T> {
         if self.held_out >= limits.send_total {
             return None;
         }
-        let after = self.woken;
-        let order = self
-            .blocked
-            .range(after..)
-            .chain(self.blocked.range(..after));
-        let id = order.copied().find(|id| {
-            let stream = self.by_id.get(id);
-            stream.is_none_or(|s| {
+        // Each that has no room is looked at once, until something happens to it again.
+        loop {
+            let next = self.changed.range(self.woken..).next();
+            let id = *next.or_else(|| self.changed.first())?;
+            self.changed.remove(&id);
+            let roomy = self.by_id.get(&id).is_none_or(|s| {
                 !s.is_spent() && (s.held_out == 0 || s.held_out <= limits.send_stream / 2)
-            })
-        })?;
-        self.blocked.remove(&id);
-        self.woken = StreamId(id.0 + 1);
-        Some(id)
+            });
+            if roomy {
+                self.blocked.remove(&id);
+                self.woken = StreamId(id.0 + 1);
+                return Some(id);
+            }
+        }
     }
 }

@@ -27,9 +27,17 @@ impl Agent {
             return self.fail(id, PeerFault::Missing("data"), text);
         };
         match self.base64.decode(base64) {
-            Ok(data) if data.is_empty() => {}
-            Ok(data) => self.deliver(id, Kind::Bytes, data.into()),
+            Ok(data) => self.body_piece(id, data.into()),
             Err(fault) => self.fail(id, fault, "the request body is not valid base64"),
+        }
+    }
+
+    /// The same, decoded.
+    pub(super) fn body_piece(&mut self, id: StreamId, data: Bytes) {
+        if !self.takes_body(id) {
+            self.stats.stale_frames += 1;
+        } else if !data.is_empty() {
+            self.deliver(id, Kind::Bytes, data);
         }
     }
 

@@ -79,10 +79,10 @@ impl Exchange {
         self.socket.as_ref().is_some_and(Socket::is_open)
     }
 
-    /// Keeps the head of what has no answer of its own.
-    pub(super) fn answered_with(&mut self, head: ResponseHead) {
-        self.head = Some(head);
+    /// A refusal of what has no answer of its own is told later, and kept for that.
+    pub(super) fn answered_with(&mut self, head: &ResponseHead) {
         self.answered = true;
+        self.head = (head.status != 101).then(|| head.clone());
     }
 
     pub(super) const fn answered_head(&self) -> Option<&ResponseHead> {

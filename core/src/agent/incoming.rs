@@ -21,7 +21,8 @@ use crate::{
     timers::Timer,
     wire::{
         binary,
-        decode::{self, Envelope, Fields},
+        decode::{self, Envelope, Fields, Part},
+        frame,
     },
 };
 
@@ -35,13 +36,17 @@ impl Agent {
         let frame = match frame {
             Frame::Binary(bytes) if binary::is_binary(bytes) => return self.body_frame(bytes),
             Frame::Binary(bytes) => bytes,
-            Frame::Text(text) => text.as_bytes(),
+            Frame::Text(text) => {
+                if let Some(part) = decode::part(text, "proxy_request_chunk", &self.base64) {
+                    return self.part(part);
+                }
+                text.as_bytes()
+            }
         };
-        let envelope = match decode::decode(frame) {
+        let mut envelope = match decode::decode(frame) {
             Ok(envelope) => envelope,
             Err(fault) => return self.tolerated(None, fault),
         };
-        let mut envelope = envelope;
         if envelope.id.as_ref().is_some_and(|id| id.len() > MAX_ID) {
             envelope.id = None;
             envelope.fault = Some(PeerFault::Malformed);
@@ -232,6 +237,21 @@ impl Agent {
         };
         let data = fields.and_then(|f| f.data.as_deref().or(f.chunk.as_deref()));
         self.body(stream, data);
+    }
+
+    /// A message that was read without its envelope.
+    fn part(&mut self, part: Part<'_>) {
+        let data = part.data.into();
+        let name = part.stream_id.filter(|_| part.is_message);
+        let stream = self.streams.find(name.unwrap_or(part.id));
+        match stream {
+            Some(stream) if !part.is_message => self.body_piece(stream, data),
+            Some(stream) if self.takes_messages(stream) => {
+                let limit = self.config.limits.message;
+                self.socket_message(stream, frame::message(data, None, limit));
+            }
+            _ => self.stats.stale_frames += 1,
+        }
     }
 
     fn request(&mut self, id: Option<&str>, payload: Option<Fields<'_>>) {

@@ -117,7 +117,7 @@ impl Agent {
             ..head
         };
         if let Some(stream) = self.streams.get_mut(id) {
-            stream.state.answered_with(head.clone());
+            stream.state.answered_with(&head);
         }
         if bare {
             return;
@@ -231,12 +231,13 @@ impl Agent {
         let mut named = named.filter_map(|name| name.as_deref());
         let name = named.find(|name| !name.is_empty()).or(id)?;
         let stream = self.streams.find(name)?;
-        let state = &self.streams.get(stream)?.state;
-        let takes = state
-            .socket
-            .as_ref()
-            .is_some_and(|socket| socket.stage != Stage::Closing);
-        takes.then_some(stream)
+        self.takes_messages(stream).then_some(stream)
+    }
+
+    /// It is a WebSocket that the controller has not closed.
+    pub(super) fn takes_messages(&self, id: StreamId) -> bool {
+        let socket = self.streams.get(id).and_then(|s| s.state.socket.as_ref());
+        socket.is_some_and(|socket| socket.stage != Stage::Closing)
     }
 
     /// Only what it has to send is left of it.
@@ -251,6 +252,11 @@ impl Agent {
         };
         let limit = self.config.limits.message;
         let message = frame::read(fields, limit, &self.base64);
+        self.socket_message(stream, message);
+    }
+
+    /// A message for a stream that takes them.
+    pub(super) fn socket_message(&mut self, stream: StreamId, message: Result<Message, PeerFault>) {
         match message {
             Ok(Message::Close(close)) => self.close_socket(stream, close),
             _ if self.has_ended(stream) => self.stats.stale_frames += 1,

@@ -15,8 +15,8 @@ use crate::{
     rules,
     wire::{
         binary,
-        decode::{self, Envelope, Fields},
-        gzip,
+        decode::{self, Envelope, Fields, Part},
+        frame, gzip,
     },
 };
 
@@ -32,7 +32,12 @@ impl Controller {
                 return self.binary_answer(conn, bytes);
             }
             Frame::Binary(bytes) => bytes,
-            Frame::Text(text) => text.as_bytes(),
+            Frame::Text(text) => {
+                if let Some(part) = decode::part(text, "proxy_response_chunk", &self.base64) {
+                    return self.part(conn, part);
+                }
+                text.as_bytes()
+            }
         };
         let envelope = match decode::decode(frame) {
             Ok(envelope) => envelope,
@@ -160,13 +165,8 @@ impl Controller {
         if kind == "proxy_request_grant" {
             return self.granted(conn, named, &fields);
         }
-        let stream = named
-            .filter(|_| self.current == Some(conn))
-            .and_then(|id| self.streams.find(id))
-            .filter(|stream| self.is_live(*stream));
-        let Some(stream) = stream else {
-            self.stats.stale_frames += 1;
-            return self.stray(conn, kind, named);
+        let Some(stream) = self.live(conn, kind, named) else {
+            return;
         };
         match kind {
             "backpressure" => self.dropped(stream, &fields),
@@ -186,6 +186,38 @@ impl Controller {
             "tcp_tunnel_close" => self.tunnel_closed(stream, &fields),
             "tcp_tunnel_data" => self.tunnel_data(stream, &fields),
             _ => self.socket_data(stream, &fields),
+        }
+    }
+
+    /// The running request that a message of this connection names; one that names none is noted.
+    fn live(&mut self, conn: ConnId, kind: &str, named: Option<&str>) -> Option<StreamId> {
+        let stream = named
+            .filter(|_| self.current == Some(conn))
+            .and_then(|id| self.streams.find(id))
+            .filter(|stream| self.is_live(*stream));
+        if stream.is_none() {
+            self.stats.stale_frames += 1;
+            self.stray(conn, kind, named);
+        }
+        stream
+    }
+
+    /// A message that was read without its envelope.
+    fn part(&mut self, conn: ConnId, part: Part<'_>) {
+        let kind = match part.is_message {
+            true => "proxy_websocket_data",
+            false => "proxy_response_chunk",
+        };
+        let Some(stream) = self.live(conn, kind, Some(part.id)) else {
+            return;
+        };
+        match part.is_message {
+            true => {
+                let limit = self.config.limits.message;
+                let message = frame::message(part.data.into(), None, limit);
+                self.socket_message(stream, message);
+            }
+            false => self.answer_data(stream, part.data.into()),
         }
     }
 

@@ -52,6 +52,13 @@ impl Socket {
         self.answers
     }
 
+    /// It is open with this subprotocol; nobody needs what it began with any more.
+    fn opened(&mut self, chosen: &str) {
+        self.open = true;
+        self.channels = Channels::of(&self.path, chosen);
+        (self.path, self.offered) = (String::new(), Vec::new());
+    }
+
     /// How the client's end is closed, once it has taken everything.
     pub(super) const fn closed(&mut self) -> Option<StreamClose> {
         self.closed.take()
@@ -124,8 +131,7 @@ impl Controller {
             };
             return self.break_off(id, fault);
         }
-        socket.open = true;
-        socket.channels = Channels::of(&socket.path, &chosen);
+        socket.opened(&chosen);
         stream.state.answered = true;
         self.actions.push_back(Action::Head(id, head));
     }
@@ -145,6 +151,12 @@ impl Controller {
     }
 
     pub(super) fn socket_data(&mut self, id: StreamId, fields: &Fields<'_>) {
+        let limit = self.config.limits.message;
+        let message = frame::read(Some(fields), limit, &self.base64);
+        self.socket_message(id, message);
+    }
+
+    pub(super) fn socket_message(&mut self, id: StreamId, message: Result<Message, PeerFault>) {
         let Some(socket) = self.socket(id) else {
             return self.break_off(id, PeerFault::Malformed);
         };
@@ -156,8 +168,7 @@ impl Controller {
         if !self.is_live(id) {
             return;
         }
-        let limit = self.config.limits.message;
-        match frame::read(Some(fields), limit, &self.base64) {
+        match message {
             Ok(Message::Data(kind, data)) => {
                 let channels = self.socket(id).map(|socket| socket.channels);
                 let result = channels.is_some_and(|channels| channels.is_result(&data));

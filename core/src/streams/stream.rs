@@ -1,6 +1,6 @@
 //! One stream: its queue toward the socket and what its local end has not consumed.
 
-use alloc::{boxed::Box, collections::VecDeque, string::String, vec::Vec};
+use alloc::{boxed::Box, collections::VecDeque, string::String, sync::Arc, vec::Vec};
 
 use bytes::Bytes;
 
@@ -99,8 +99,10 @@ pub(crate) fn head_len(head: &RequestHead) -> usize {
 /// One stream of the table.
 #[derive(Debug)]
 pub(crate) struct Stream<T> {
-    pub(crate) name: Box<str>,
+    /// Shared with the table of names.
+    pub(crate) name: Arc<str>,
     pub(crate) state: T,
+    /// What waits for the socket; with room for one where nothing does.
     pub(super) out: VecDeque<Item>,
     pub(super) held_out: usize,
     pub(super) held_in: usize,
@@ -112,7 +114,7 @@ pub(crate) struct Stream<T> {
 }
 
 impl<T> Stream<T> {
-    pub(super) const fn new(name: Box<str>, state: T) -> Self {
+    pub(super) const fn new(name: Arc<str>, state: T) -> Self {
         Self {
             name,
             state,
@@ -172,7 +174,22 @@ impl<T> Stream<T> {
             return Some((Item::Data(part), released));
         }
         let item = self.out.pop_front()?;
+        if self.out.is_empty() && self.out.capacity() > 1 {
+            // Most streams are idle most of the time, and there may be many.
+            self.out = VecDeque::new();
+        }
         let released = item.charge();
         Some((item, released))
+    }
+
+    /// Puts an item where it belongs: a grant alone goes before what waits.
+    pub(super) fn put(&mut self, item: Item) {
+        if self.out.capacity() == 0 {
+            self.out.reserve_exact(1);
+        }
+        match item {
+            Item::Grant(_) => self.out.push_front(item),
+            item => self.out.push_back(item),
+        }
     }
 }

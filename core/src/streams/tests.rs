@@ -226,3 +226,61 @@ fn a_grant_does_not_wait_for_a_grant() {
     assert!(matches!(turn.item, Item::Grant(500)));
     assert!(!streams.wants_send());
 }
+
+#[test]
+fn who_is_woken_next_is_found_without_asking_all_that_wait() {
+    // The same as asking all of them in turn, whatever happened before.
+    let limits = Limits {
+        streams: 8,
+        ..LIMITS
+    };
+    let mut streams = Streams::new();
+    let mut state = 7u32;
+    let mut random = |below: u32| {
+        state = state.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
+        (state >> 16) % below
+    };
+    let mut woken = 0;
+    for step in 0..20_000 {
+        let all = streams.ids();
+        let id = match all.get(random(8) as usize) {
+            Some(id) => *id,
+            None => {
+                let id = streams.open(&format!("s{step}"), (), &limits).unwrap();
+                if random(2) == 0 {
+                    streams.limit(id, 600);
+                }
+                id
+            }
+        };
+        match random(12) {
+            0..2 => streams.grant(id, random(2000) as usize),
+            2 => streams.local_over(id),
+            3 => drop(streams.clear(id)),
+            4 if random(4) == 0 => drop(streams.remove(id)),
+            5 => streams.push(id, Item::End),
+            6..8 => drop(streams.framed(&limits)),
+            _ => {
+                let data = vec![0; random(1500) as usize].into();
+                drop(streams.enqueue(id, Kind::Bytes, data, &limits));
+            }
+        }
+        if random(3) == 0 {
+            let expected = first_with_room(&streams, &limits);
+            assert_eq!(streams.unblock(&limits), expected, "step {step}");
+            woken += usize::from(expected.is_some());
+        }
+    }
+    assert!(woken > 500, "{woken}");
+}
+
+fn first_with_room(streams: &Streams<()>, limits: &Limits) -> Option<StreamId> {
+    let after = streams.blocked.range(streams.woken..);
+    let mut order = after.chain(streams.blocked.range(..streams.woken));
+    let has_room = |id: &&StreamId| {
+        let stream = streams.get(**id).unwrap();
+        !stream.is_spent() && stream.held_out <= limits.send_stream / 2
+    };
+    let room = streams.held_out < limits.send_total;
+    order.find(has_room).copied().filter(|_| room)
+}

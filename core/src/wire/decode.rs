@@ -3,14 +3,18 @@
 //! unknown fields and `timestamp` (P-160) are skipped.
 
 mod fields;
+mod part;
 mod shape;
 
 use alloc::{borrow::Cow, string::String, vec::Vec};
 
 use serde::de::{Deserialize as _, IgnoredAny, MapAccess, SeqAccess};
 
-pub(crate) use self::fields::{Body, Fields};
 use self::shape::{Headers, Of, Shape, drain_map, drain_seq, next};
+pub(crate) use self::{
+    fields::{Body, Fields},
+    part::{Part, part},
+};
 use crate::{error::PeerFault, notices::clip};
 
 /// One message.

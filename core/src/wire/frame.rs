@@ -3,7 +3,7 @@
 
 use alloc::string::String;
 
-use bytes::Bytes;
+use bytes::{Buf as _, Bytes};
 
 use super::{base64::Base64, decode::Fields};
 use crate::{
@@ -26,8 +26,7 @@ pub(crate) enum Message {
 ///
 /// # Errors
 ///
-/// No data, not base64, no known opcode or not that of `message_type`, too long, or no UTF-8 in a
-/// text.
+/// No data, not base64, or what [`message`] refuses.
 pub(crate) fn read(
     fields: Option<&Fields<'_>>,
     limit: usize,
@@ -35,15 +34,28 @@ pub(crate) fn read(
 ) -> Result<Message, PeerFault> {
     let data = fields.and_then(|f| f.data.as_deref());
     let data = base64.decode(data.ok_or(PeerFault::Missing("data"))?)?;
-    let mut data = Bytes::from(data);
+    message(data.into(), fields.and_then(|f| f.message_type), limit)
+}
+
+/// The message that is an opcode and what follows it.
+///
+/// # Errors
+///
+/// No known opcode or not the one `declared`, too long, or no UTF-8 in a text.
+pub(crate) fn message(
+    mut data: Bytes,
+    declared: Option<f64>,
+    limit: usize,
+) -> Result<Message, PeerFault> {
     let Some(opcode) = data.first().copied() else {
         return Ok(Message::Empty);
     };
-    let declared = fields.and_then(|f| f.message_type);
     if declared.is_some_and(|declared| declared != f64::from(opcode)) {
         return Err(PeerFault::Opcode);
     }
-    let payload = data.split_off(1);
+    // In place: the buffer that was decoded into is the one that is delivered.
+    data.advance(1);
+    let payload = data;
     if payload.len() > limit {
         return Err(PeerFault::MessageTooLong);
     }

@@ -2,6 +2,7 @@
 
 mod incoming;
 mod outgoing;
+mod parts;
 mod streams;
 
 use alloc::{
