@@ -18,10 +18,11 @@ pub(crate) use self::{
     channels::{Channels, is_channel_protocol},
     compressed::is_compressed_unsaid,
     gateway::gateway_url,
-    tunnel::{Named, tunnel_target},
+    tunnel::{MAX_DATAGRAM, Named, tunnel_target},
     upgrade::{protocols_of_start, websocket_head},
 };
 pub use self::{
+    gateway::is_gateway_host,
     headers::{client_headers, response_headers, set_content_length, upstream_headers},
     path::{check_method, check_path, check_query},
     tunnel::{NoTarget, TunnelTarget},

@@ -284,3 +284,16 @@ fn p070_p050_a_greeting_that_asks_for_yamux_is_answered_once() {
     assert_eq!(sent[0]["type"], "gateway_hello_ack");
     assert_eq!(sent[0]["payload"], json!({"use_yamux": false}));
 }
+
+#[test]
+fn a_listed_gateway_that_is_no_host_is_an_error_of_the_configuration() {
+    let mut config = AgentConfig::new("agent-1", "prod");
+    config.gateways = Vec::from(["gw.example".into(), "wss://gw.example/ws".into()]);
+    let start = Start {
+        now: Time::ZERO,
+        unix: Duration::ZERO,
+        nonce: [0; 16],
+    };
+    let refused = Agent::new(config, start);
+    assert_eq!(refused.err(), Some(ConfigError::Gateway));
+}
