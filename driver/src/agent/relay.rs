@@ -47,6 +47,11 @@ enum RelayError {
     Write(io::Error),
 }
 
+fn fail(writer: TunnelWriter, error: &RelayError) {
+    tracing::debug!(%error, "a tunnel broke");
+    writer.abort(error.to_string());
+}
+
 /// Carries a byte stream.
 pub(super) async fn tcp<R: Runtime>(
     runtime: R,
@@ -57,13 +62,13 @@ pub(super) async fn tcp<R: Runtime>(
     let connecting = timeout(&runtime, CONNECT, dial::tcp(&runtime, &host, port));
     let io = match connecting.await {
         Some(Ok(io)) => io,
-        Some(Err(text)) => return writer.abort(RelayError::Unreachable(text).to_string()),
-        None => return writer.abort(RelayError::Late.to_string()),
+        Some(Err(text)) => return fail(writer, &RelayError::Unreachable(text)),
+        None => return fail(writer, &RelayError::Late),
     };
     writer.opened();
     match carry(&runtime, io, reader, &mut writer).await {
         Ok(()) => writer.finish(),
-        Err(error) => writer.abort(error.to_string()),
+        Err(error) => fail(writer, &error),
     }
 }
 
@@ -137,8 +142,8 @@ pub(super) async fn udp<R: Runtime>(
     let resolving = timeout(&runtime, CONNECT, dial::resolve(&runtime, &host, port));
     let addresses = match resolving.await {
         Some(Ok(addresses)) => addresses,
-        Some(Err(text)) => return writer.abort(RelayError::Unreachable(text).to_string()),
-        None => return writer.abort(RelayError::Late.to_string()),
+        Some(Err(text)) => return fail(writer, &RelayError::Unreachable(text)),
+        None => return fail(writer, &RelayError::Late),
     };
     writer.opened();
     let mut unanswered = None;
@@ -150,10 +155,10 @@ pub(super) async fn udp<R: Runtime>(
             Ok(()) => return writer.finish(),
             // There is no handshake: that nobody listens shows by what becomes of a datagram.
             Err(error) if !heard.into_inner() => problems.push(format!("{address}: {error}")),
-            Err(error) => return writer.abort(error.to_string()),
+            Err(error) => return fail(writer, &error),
         }
     }
-    writer.abort(RelayError::Unreachable(problems.join("; ")).to_string());
+    fail(writer, &RelayError::Unreachable(problems.join("; ")));
 }
 
 /// Carries datagrams to and from one address until the tunnel ends, or an error. The last one sent

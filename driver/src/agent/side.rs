@@ -74,6 +74,9 @@ impl<R: Runtime> AgentSide<R> {
     }
 
     fn open(&mut self, id: StreamId, target: Target, ends: &mut Ends) {
+        if let Target::Tcp { host, port } | Target::Udp { host, port } = &target {
+            tracing::debug!(stream = id.0, host, port, "a tunnel is opened");
+        }
         let handler = self.handler.clone();
         let answer: BoxFuture<'static, ()> = match target {
             Target::Http { head, credentials } => {
