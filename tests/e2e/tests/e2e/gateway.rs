@@ -1,17 +1,22 @@
 //! Gateway mode: a played controller that names a played gateway.
 
-use controlplane_driver::{Runtime, State};
+use std::sync::Arc;
+
+use controlplane_driver::{Roots, Runtime, State, TlsOptions};
+use rustls::{ServerConfig, crypto::ring, pki_types::PrivatePkcs8KeyDer};
 use serde_json::json;
 use tokio::net::{TcpListener, TcpStream};
+use tokio_rustls::{TlsAcceptor, server::TlsStream};
 
 use crate::{
     bench::on_both,
-    played::{Played, TOKEN, agent, listen},
+    played::{Played, TOKEN, agent, agent_of, listen},
 };
 
 on_both! {
     p082_p085_p180_the_agent_moves_to_the_gateway_and_comes_back
     p007_a_gateway_that_is_not_listed_never_sees_the_token
+    p193_a_gateway_is_dialled_with_the_tls_settings_of_the_controller
 }
 
 fn registered(state: &State) -> bool {
@@ -91,4 +96,50 @@ async fn p007_a_gateway_that_is_not_listed_never_sees_the_token<R: Runtime>(runt
     let own = TcpStream::connect(gateway_at).await.unwrap();
     let (_, first) = gateway.accept().await.unwrap();
     assert_eq!(first, own.local_addr().unwrap());
+}
+
+/// A server with a certificate of its own, which comes in PEM.
+fn server() -> (TlsAcceptor, String) {
+    let made = rcgen::generate_simple_self_signed(["127.0.0.1".to_string()]).unwrap();
+    let key = PrivatePkcs8KeyDer::from(made.signing_key.serialize_der());
+    let config = ServerConfig::builder_with_provider(Arc::new(ring::default_provider()))
+        .with_safe_default_protocol_versions()
+        .unwrap()
+        .with_no_client_auth()
+        .with_single_cert(vec![made.cert.der().clone()], key.into())
+        .unwrap();
+    (TlsAcceptor::from(Arc::new(config)), made.cert.pem())
+}
+
+async fn secured(listener: &TcpListener, tls: &TlsAcceptor) -> TlsStream<TcpStream> {
+    let (tcp, _) = listener.accept().await.unwrap();
+    tls.accept(tcp).await.unwrap()
+}
+
+async fn p193_a_gateway_is_dialled_with_the_tls_settings_of_the_controller<R: Runtime>(runtime: R) {
+    let (controller, at) = listen().await;
+    let (gateway, gateway_at) = listen().await;
+    let ((known, ca), (stranger, _)) = (server(), server());
+    let agent = agent_of(runtime, &format!("https://{at}"))
+        .allow_plaintext(false)
+        .tls(TlsOptions {
+            ca_pem: ca.into_bytes(),
+            roots: Roots::Only,
+            ..TlsOptions::default()
+        })
+        .gateways(["127.0.0.1".to_string()])
+        .start()
+        .unwrap();
+    let named = json!({"gateway_ws_url": format!("wss://{gateway_at}/ws")});
+    let old = Played::upgrade(secured(&controller, &known).await).await;
+    let mut old = old.registered(named).await;
+
+    // Who cannot prove to be the gateway gets no token, and the controller goes on.
+    let (tcp, _) = gateway.accept().await.unwrap();
+    assert!(stranger.accept(tcp).await.is_err());
+    old.asks("at the controller").await;
+    assert!(registered(&agent.state()));
+    let mut new = Played::upgrade(secured(&gateway, &known).await).await;
+    assert_eq!(new.authorization, format!("Bearer {TOKEN}"));
+    new.asks("at the gateway").await;
 }

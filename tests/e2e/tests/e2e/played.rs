@@ -1,11 +1,15 @@
 //! A controller or gateway that a test plays by hand, message by message.
 
+use std::{net::SocketAddr, time::Duration};
+
 use base64::{Engine as _, engine::general_purpose::STANDARD};
 use controlplane_driver::{Agent, AgentInfo, Backoff, Builder, Request, Responder, Runtime, Token};
 use futures_util::{SinkExt, StreamExt};
 use serde_json::{Value, json};
-use std::{net::SocketAddr, time::Duration};
-use tokio::net::{TcpListener, TcpStream};
+use tokio::{
+    io::{AsyncRead, AsyncWrite},
+    net::{TcpListener, TcpStream},
+};
 use tokio_tungstenite::{
     WebSocketStream, accept_hdr_async,
     tungstenite::{
@@ -20,12 +24,17 @@ pub(crate) const TOKEN: &str = "t0ken";
 
 /// Settings of an agent that dials `address` and comes back within milliseconds.
 pub(crate) fn agent<R: Runtime>(runtime: R, address: SocketAddr) -> Builder<R> {
+    agent_of(runtime, &format!("ws://{address}"))
+}
+
+/// The same of one that dials `url`.
+pub(crate) fn agent_of<R: Runtime>(runtime: R, url: &str) -> Builder<R> {
     let info = AgentInfo {
         agent_id: "agent-1".into(),
         name: "prod".into(),
         ..AgentInfo::default()
     };
-    Agent::builder(format!("ws://{address}"), Token::new(TOKEN).unwrap(), info)
+    Agent::builder(url, Token::new(TOKEN).unwrap(), info)
         .runtime(runtime)
         .allow_plaintext(true)
         .backoff(Backoff {
@@ -48,8 +57,8 @@ pub(crate) async fn listen() -> (TcpListener, SocketAddr) {
 }
 
 /// One connection of an agent.
-pub(crate) struct Played {
-    socket: WebSocketStream<TcpStream>,
+pub(crate) struct Played<T = TcpStream> {
+    socket: WebSocketStream<T>,
     /// Path and query that it asked for.
     pub(crate) target: String,
     pub(crate) authorization: String,
@@ -61,7 +70,15 @@ impl Played {
         Self::upgrade(tcp).await
     }
 
-    pub(crate) async fn upgrade(tcp: TcpStream) -> Self {
+    /// Accepts an agent and registers it; the answer says `more` as well.
+    pub(crate) async fn register(listener: &TcpListener, more: Value) -> Self {
+        let played = Self::accept(listener).await;
+        played.registered(more).await
+    }
+}
+
+impl<T: AsyncRead + AsyncWrite + Unpin> Played<T> {
+    pub(crate) async fn upgrade(io: T) -> Self {
         let (mut target, mut authorization) = (String::new(), String::new());
         #[expect(clippy::result_large_err, reason = "the library's own type")]
         let look = |request: &Upgrade, response: Response| -> Result<Response, ErrorResponse> {
@@ -70,7 +87,7 @@ impl Played {
             authorization = header.map_or(String::new(), |h| h.to_str().unwrap().into());
             Ok(response)
         };
-        let socket = accept_hdr_async(tcp, look).await.unwrap();
+        let socket = accept_hdr_async(io, look).await.unwrap();
         Self {
             socket,
             target,
@@ -78,17 +95,16 @@ impl Played {
         }
     }
 
-    /// Accepts an agent and registers it; the answer says `more` as well.
-    pub(crate) async fn register(listener: &TcpListener, more: Value) -> Self {
-        let mut played = Self::accept(listener).await;
-        let register = played.next().await.unwrap();
+    /// Registers the agent; the answer says `more` as well.
+    pub(crate) async fn registered(mut self, more: Value) -> Self {
+        let register = self.next().await.unwrap();
         assert_eq!(register["type"], "register");
         let mut payload = json!({"cluster_id": "6f1c", "name": "prod", "status": "active"});
         let fields = payload.as_object_mut().unwrap();
         fields.extend(more.as_object().unwrap().clone());
-        let id = register["request_id"].as_str().unwrap().to_string();
-        played.say("register_success", &id, payload).await;
-        played
+        let id = register["request_id"].as_str().unwrap();
+        self.say("register_success", id, payload).await;
+        self
     }
 
     pub(crate) async fn say(&mut self, kind: &str, id: &str, payload: Value) {
