@@ -13,10 +13,11 @@ use std::{
 
 use clap::{
     ArgAction, CommandFactory, FromArgMatches, Parser,
-    builder::{PossibleValuesParser, TypedValueParser},
+    builder::{FalseyValueParser, PossibleValuesParser, TypedValueParser},
 };
 use controlplane_driver::{
-    IdentityPolicy, KubernetesConfig, TlsOptions, Token, TokenError, TokenSource,
+    IdentityPolicy, KubernetesConfig, TlsOptions, Token, TokenError, TokenSource, TunnelTarget,
+    rules::{NoTarget, is_gateway_host},
 };
 
 use crate::{
@@ -158,6 +159,42 @@ pub struct Cli {
     #[arg(long, help_heading = "Control plane")]
     terminal_translation: bool,
 
+    /// Send long answers that the control plane wants whole as binary frames, which are a third
+    /// shorter: only for control planes that read them
+    #[arg(
+        long,
+        env = "PIPEOPS_BINARY_ANSWERS",
+        value_parser = FalseyValueParser::new(),
+        help_heading = "Control plane"
+    )]
+    binary_answers: bool,
+
+    /// Host that the control plane may send the agent to as a gateway, which then gets the token:
+    /// a name, or .DOMAIN for all names below it; may be repeated, and several are separated by
+    /// commas. Without it the agent follows nowhere
+    #[arg(
+        long,
+        value_name = "HOST",
+        env = "PIPEOPS_ALLOW_GATEWAY",
+        value_delimiter = ',',
+        value_parser = gateway,
+        help_heading = "Control plane"
+    )]
+    allow_gateway: Vec<Option<String>>,
+
+    /// Where TCP and UDP tunnels of the control plane may lead: SERVICE.NAMESPACE:PORT, or
+    /// localhost:PORT; may be repeated, and several are separated by commas. Without it every
+    /// tunnel is refused
+    #[arg(
+        long,
+        value_name = "TARGET",
+        env = "PIPEOPS_ALLOW_TUNNEL",
+        value_delimiter = ',',
+        value_parser = tunnel,
+        help_heading = "Control plane"
+    )]
+    allow_tunnel: Vec<Option<TunnelTarget>>,
+
     /// Kubeconfig of the Kubernetes API; without it the agent uses the service account of its
     /// pod. $KUBECONFIG is not looked at, so that no cluster is connected by accident
     #[arg(long, value_name = "FILE", help_heading = "Kubernetes API")]
@@ -291,6 +328,9 @@ impl Cli {
             allow_plaintext: self.allow_plaintext,
             identity: self.identity,
             terminal_translation: self.terminal_translation,
+            binary_answers: self.binary_answers,
+            tunnels: self.allow_tunnel.into_iter().flatten().collect(),
+            gateways: self.allow_gateway.into_iter().flatten().collect(),
             region: self.region,
             cloud_provider: self.cloud_provider,
             labels: self.label.into_iter().collect(),
@@ -345,6 +385,25 @@ fn label(text: &str) -> Result<(String, String), &'static str> {
     match text.split_once('=') {
         Some((key, value)) if !key.trim().is_empty() => Ok((key.trim().into(), value.into())),
         _ => Err("a label looks like KEY=VALUE"),
+    }
+}
+
+/// Nothing where nothing is set.
+fn tunnel(text: &str) -> Result<Option<TunnelTarget>, NoTarget> {
+    match text.trim() {
+        "" => Ok(None),
+        text => text.parse().map(Some),
+    }
+}
+
+/// The same.
+fn gateway(text: &str) -> Result<Option<String>, &'static str> {
+    match text.trim() {
+        "" => Ok(None),
+        host if is_gateway_host(host) => Ok(Some(host.into())),
+        _ => {
+            Err("not a host: use HOST, or .DOMAIN for all names below it, without scheme and port")
+        }
     }
 }
 

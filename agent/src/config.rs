@@ -5,6 +5,7 @@ use std::{collections::BTreeMap, net::SocketAddr, time::Duration};
 
 use controlplane_driver::{
     Backoff, IdentityPolicy, KubernetesConfig, Limits, Periods, TlsOptions, TokenSource,
+    TunnelTarget,
 };
 
 use crate::agent_id::AgentId;
@@ -32,6 +33,14 @@ pub struct Config {
     /// Whether terminals are translated to text, where a stream's start names no subprotocol
     /// (P-106): for control planes that expect that.
     pub terminal_translation: bool,
+    /// Whether long answers that are sent whole go as binary frames (P-039): for control planes
+    /// that read them.
+    pub binary_answers: bool,
+    /// Where TCP and UDP tunnels may lead (P-197); none are opened without.
+    pub tunnels: Vec<TunnelTarget>,
+    /// Hosts that the control plane may send the agent to as gateways (P-007): names, or with a
+    /// leading dot all names below one.
+    pub gateways: Vec<String>,
     /// The Kubernetes API that requests go to.
     pub kubernetes: KubernetesConfig,
     /// Region, empty where unknown.
@@ -70,6 +79,9 @@ impl Config {
             allow_plaintext: false,
             identity: IdentityPolicy::default(),
             terminal_translation: false,
+            binary_answers: false,
+            tunnels: Vec::new(),
+            gateways: Vec::new(),
             kubernetes,
             region: String::new(),
             cloud_provider: String::new(),

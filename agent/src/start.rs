@@ -43,6 +43,13 @@ pub async fn start<R: Runtime>(runtime: R, config: Config) -> Result<Agent<R>, E
             "--allow-plaintext: the token may travel unencrypted; use it for tests only"
         );
     }
+    if !config.tunnels.is_empty() {
+        let targets: Vec<String> = config.tunnels.iter().map(ToString::to_string).collect();
+        tracing::info!(targets = targets.join(","), "tunnels are permitted");
+    }
+    if !config.gateways.is_empty() {
+        tracing::info!(hosts = config.gateways.join(","), "gateways are permitted");
+    }
     let upstream = &config.kubernetes;
     let certificate = upstream.tls.cert_file.is_some() || !upstream.tls.cert_pem.is_empty();
     if upstream.token.is_none() && !certificate && config.identity != IdentityPolicy::Caller {
@@ -59,6 +66,9 @@ pub async fn start<R: Runtime>(runtime: R, config: Config) -> Result<Agent<R>, E
         .allow_plaintext(config.allow_plaintext)
         .identity(config.identity)
         .terminal_translation(config.terminal_translation)
+        .binary_answers(config.binary_answers)
+        .tunnels(config.tunnels)
+        .gateways(config.gateways)
         .handler(kubernetes)
         .periods(config.periods)
         .backoff(config.backoff)

@@ -61,6 +61,9 @@ fn help_names_every_flag_and_no_value_of_the_environment() {
             "--allow-plaintext",
             "--identity",
             "--terminal-translation",
+            "--binary-answers",
+            "--allow-tunnel",
+            "--allow-gateway",
             "--kubeconfig",
             "--context",
             "--region",
@@ -76,6 +79,9 @@ fn help_names_every_flag_and_no_value_of_the_environment() {
             "PIPEOPS_CLUSTER_NAME",
             "PIPEOPS_AGENT_ID",
             "PIPEOPS_LOG_LEVEL",
+            "PIPEOPS_BINARY_ANSWERS",
+            "PIPEOPS_ALLOW_TUNNEL",
+            "PIPEOPS_ALLOW_GATEWAY",
             "$XDG_STATE_HOME",
             "$KUBECONFIG",
         ] {
@@ -124,7 +130,13 @@ fn what_is_missing_is_asked_for() {
             &[],
             &[
                 &WHOLE[..],
-                &[("PIPEOPS_LOG_LEVEL", ""), ("PIPEOPS_AGENT_ID", "")],
+                &[
+                    ("PIPEOPS_LOG_LEVEL", ""),
+                    ("PIPEOPS_AGENT_ID", ""),
+                    ("PIPEOPS_ALLOW_TUNNEL", ""),
+                    ("PIPEOPS_ALLOW_GATEWAY", ","),
+                    ("PIPEOPS_BINARY_ANSWERS", ""),
+                ],
             ]
             .concat(),
             "there is no Kubernetes API to connect: this is not a pod (KUBERNETES_SERVICE_HOST \
@@ -164,6 +176,33 @@ fn a_bad_agent_id_is_refused() {
             "PIPEOPS_AGENT_ID or --agent-id: this is no agent id: use 1 to 128 letters, digits, \
              \"-\", \".\" or \"_\", such as agent-0123456789abcdef",
         );
+    }
+}
+
+#[test]
+fn p197_what_cannot_be_allowed_is_refused() {
+    for program in programs() {
+        for (variable, value, option, why) in [
+            (
+                "PIPEOPS_ALLOW_TUNNEL",
+                "10.0.0.1:22",
+                "--allow-tunnel <TARGET>",
+                "not the target of a tunnel: use SERVICE.NAMESPACE:PORT or localhost:PORT",
+            ),
+            (
+                "PIPEOPS_ALLOW_GATEWAY",
+                "wss://gw.example.com",
+                "--allow-gateway <HOST>",
+                "not a host: use HOST, or .DOMAIN for all names below it, without scheme and port",
+            ),
+        ] {
+            let variables = [&WHOLE[..], &[(variable, value)]].concat();
+            let expected = format!(
+                "error: invalid value '{value}' for '{option}': {why}\n\n\
+                 For more information, try '--help'.\n"
+            );
+            assert_eq!(refused(program, &[], &variables, 2), expected);
+        }
     }
 }
 

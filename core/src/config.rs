@@ -14,7 +14,7 @@ pub use self::{
 use crate::{
     backoff::Backoff,
     error::ConfigError,
-    rules::{IdentityPolicy, TunnelTarget},
+    rules::{IdentityPolicy, TunnelTarget, is_gateway_host},
 };
 
 /// What the agent is and how it behaves.
@@ -73,6 +73,10 @@ impl AgentConfig {
     pub(crate) fn check(&self) -> Result<(), ConfigError> {
         if self.info.agent_id.is_empty() {
             return Err(ConfigError::EmptyAgentId);
+        }
+        let mut gateways = self.gateways.iter();
+        if !gateways.all(|host| is_gateway_host(host)) {
+            return Err(ConfigError::Gateway);
         }
         self.periods.check()?;
         self.backoff.check()?;

@@ -23,6 +23,12 @@ pub enum ConfigError {
     /// A cluster without an id cannot be addressed.
     #[error("the cluster id is empty")]
     EmptyClusterId,
+    /// A listed gateway is no host, so that none would ever match it.
+    #[error(
+        "gateways: each must be a host without scheme, port and path, or a dot and the name that \
+         all permitted hosts are below"
+    )]
+    Gateway,
     /// The link would be declared dead before a lost ping shows.
     #[error("periods: the idle limit must be at least twice the ping period")]
     IdleBelowTwicePing,

@@ -19,10 +19,11 @@ pub(crate) use self::{
     compressed::is_compressed_unsaid,
     gateway::gateway_url,
     headers::set_content_length,
-    tunnel::{Named, tunnel_target},
+    tunnel::{MAX_DATAGRAM, Named, tunnel_target},
     upgrade::{asks_websocket, protocols_of_start, websocket_head},
 };
 pub use self::{
+    gateway::is_gateway_host,
     headers::{client_headers, response_headers, upstream_headers},
     path::{check_method, check_path, check_query},
     tunnel::{NoTarget, TunnelTarget},

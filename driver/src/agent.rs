@@ -1,13 +1,15 @@
 //! The public face of the agent: a [`Builder`], and an [`Agent`] that connects, registers, sends
 //! heartbeats and reconnects by itself until it is told to stop.
 
+mod relay;
 mod side;
 
 use std::{sync::Arc, time::Duration};
 
 use controlplane_core::{
     AgentConfig, AgentInfo, Backoff, ConfigError, HeartbeatStatus, Limits, Periods, Reason,
-    Registration, Stats, rules::IdentityPolicy,
+    Registration, Stats,
+    rules::{IdentityPolicy, TunnelTarget},
 };
 use futures_channel::mpsc;
 use thiserror::Error;
@@ -213,6 +215,26 @@ impl<R: Runtime> Builder<R> {
     /// start names no subprotocol (P-106). kubectl cannot work with it; off by default.
     pub fn terminal_translation(mut self, translate: bool) -> Self {
         self.config.terminal_translation = translate;
+        self
+    }
+
+    /// For controllers that are known to read them: long answers that are sent whole go as binary
+    /// frames (P-039). Off by default.
+    pub fn binary_answers(mut self, binary: bool) -> Self {
+        self.config.binary_answers = binary;
+        self
+    }
+
+    /// Where TCP and UDP tunnels may lead (P-197); by default nowhere, so that each is refused.
+    pub fn tunnels(mut self, targets: impl IntoIterator<Item = TunnelTarget>) -> Self {
+        self.config.tunnels = targets.into_iter().collect();
+        self
+    }
+
+    /// Hosts that the controller may send the agent to, its gateways (P-007): names, or with a
+    /// leading dot all names below one. The token is presented to them. By default none.
+    pub fn gateways(mut self, hosts: impl IntoIterator<Item = String>) -> Self {
+        self.config.gateways = hosts.into_iter().collect();
         self
     }
 

@@ -127,14 +127,7 @@ pub(crate) async fn connect<R: Runtime>(
     name: Option<&str>,
 ) -> Result<R::Io, String> {
     let Endpoint { host, port, .. } = endpoint;
-    let addresses = runtime
-        .resolve(host.clone(), *port)
-        .await
-        .map_err(|e| format!("resolving {host}: {e}"))?;
-    if addresses.is_empty() {
-        return Err(format!("resolving {host}: no address"));
-    }
-    let io = first_of(runtime, &addresses).await?;
+    let io = tcp(runtime, host, *port).await?;
     let Some(config) = tls.filter(|_| endpoint.secure) else {
         return Ok(io);
     };
@@ -149,6 +142,25 @@ pub(crate) async fn connect<R: Runtime>(
         };
         format!("TLS with {name}: {}{hint}", chain(&error))
     })
+}
+
+/// Connects to the first address of a host that answers.
+pub(crate) async fn tcp<R: Runtime>(runtime: &R, host: &str, port: u16) -> Result<R::Io, String> {
+    let addresses = resolve(runtime, host, port).await?;
+    first_of(runtime, &addresses).await
+}
+
+/// The addresses of a host, at least one.
+pub(crate) async fn resolve<R: Runtime>(
+    runtime: &R,
+    host: &str,
+    port: u16,
+) -> Result<Vec<SocketAddr>, String> {
+    match runtime.resolve(host.into(), port).await {
+        Ok(addresses) if addresses.is_empty() => Err(format!("resolving {host}: no address")),
+        Ok(addresses) => Ok(addresses),
+        Err(error) => Err(format!("resolving {host}: {error}")),
+    }
 }
 
 /// Tries the addresses in turn, the next one whenever one failed or kept silent for a moment, and

@@ -20,7 +20,7 @@ pub(crate) struct End {
     pub(crate) held: Option<(Kind, Bytes)>,
     /// How the stream ends once `held` was taken.
     pub(crate) ending: Option<StreamEnd>,
-    /// It is a WebSocket: when the local end has ended, nothing more is heard of it.
+    /// It is a WebSocket or a tunnel: when the local end has ended, nothing more is heard of it.
     pub(crate) socket: bool,
     task: Option<AbortHandle>,
 }

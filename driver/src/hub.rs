@@ -8,7 +8,7 @@ use std::{sync::Arc, time::Duration};
 use bytes::Bytes;
 use controlplane_core::{
     ControllerConfig, Failure, Joined, Kind, OpenError, RequestHead, ResponseHead, Stats,
-    StreamEnd, rules::IdentityPolicy,
+    StreamEnd, Tunnel, rules::IdentityPolicy,
 };
 use futures_channel::{mpsc, oneshot};
 use tokio::sync::watch;
@@ -20,6 +20,7 @@ use crate::{
     meter::Meter,
     run::{self, Loop, Origin, SharedStats},
     runtime::{Runtime, WebSocket},
+    tunnel::{TunnelReader, TunnelWriter},
     websocket::Upgrade,
 };
 
@@ -155,6 +156,51 @@ impl Hub {
         let _ = self
             .commands
             .unbounded_send(Command::Open(head, policy, opening));
+        answer.await.unwrap_or(Err(OpenError::Away))
+    }
+
+    /// Opens a TCP or UDP tunnel to what `tunnel` names, of which the agent dials what its own
+    /// configuration permits. It can be written to at once; that the service was not reached, or is
+    /// not permitted, shows at the reader:
+    ///
+    /// ```
+    /// # use controlplane_driver::{Hub, Transport, Tunnel};
+    /// # async fn ask(hub: Hub) -> Result<(), Box<dyn std::error::Error>> {
+    /// let tunnel = Tunnel {
+    ///     transport: Transport::Tcp,
+    ///     tunnel_id: "redis".into(),
+    ///     service_name: "redis".into(),
+    ///     service_namespace: "cache".into(),
+    ///     service_port: 6379,
+    ///     ..Tunnel::default()
+    /// };
+    /// let (mut reader, mut writer) = hub.open_tunnel(tunnel).await?;
+    /// writer.write("PING\r\n".into()).await?;
+    /// if let Some(piece) = reader.next().await {
+    ///     println!("{:?}", piece?);
+    /// }
+    /// writer.finish();
+    /// # Ok(())
+    /// # }
+    /// ```
+    ///
+    /// There is no window, so that what either side does not take in time ends the tunnel with an
+    /// error, and no half-close: the end of the writer is the end of the tunnel (P-123). A UDP
+    /// tunnel has one stream for each client, which the reader and the writer are of: datagrams
+    /// keep their boundaries, may be lost, and those of other clients never come out here (P-198).
+    /// That the agent could not reach a UDP service is only logged.
+    ///
+    /// # Errors
+    ///
+    /// The agent is away or opens no tunnels, this client has a stream of this UDP tunnel already,
+    /// or a limit is reached.
+    pub async fn open_tunnel(
+        &self,
+        tunnel: Tunnel,
+    ) -> Result<(TunnelReader, TunnelWriter), OpenError> {
+        let (reply, answer) = oneshot::channel();
+        let command = Command::Tunnel(Box::new(tunnel), reply);
+        let _ = self.commands.unbounded_send(command);
         answer.await.unwrap_or(Err(OpenError::Away))
     }
 

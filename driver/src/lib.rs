@@ -30,6 +30,7 @@ mod run;
 mod runtime;
 mod secret;
 mod tls;
+mod tunnel;
 mod upstream;
 mod websocket;
 
@@ -37,8 +38,8 @@ pub use controlplane_core as core;
 pub use controlplane_core::{
     AgentInfo, Backoff, ConfigError, ControllerConfig, Failure, HeartbeatStatus, Joined, Kind,
     Limits, Monitoring, MonitoringService, OpenError, PeerFault, Periods, Reason, Registration,
-    RequestHead, ResponseHead, ServerSpecs, Stats, StreamClose,
-    rules::{self, IdentityPolicy},
+    RequestHead, ResponseHead, ServerSpecs, Stats, StreamClose, Transport, Tunnel,
+    rules::{self, IdentityPolicy, TunnelTarget},
 };
 
 pub use self::{
@@ -49,9 +50,10 @@ pub use self::{
     hub::{Answer, Hub, RequestBody},
     links::websocket_config,
     meter::{Meter, Metered},
-    runtime::{Runtime, Timer, WebSocket, sleep, timeout, tune},
+    runtime::{Datagrams, Runtime, Timer, WebSocket, sleep, timeout, tune, unspecified},
     secret::{Token, TokenError, TokenSource},
     tls::{Roots, TlsError, TlsOptions, TlsSource},
+    tunnel::{TunnelReader, TunnelWriter},
     upstream::{Kubernetes, KubernetesConfig, UpstreamError, UpstreamLimits},
     websocket::{
         Incoming, Message, MessageReader, MessageWriter, Upgrade, Upgraded, WebSocketRequest,

@@ -4,7 +4,7 @@
 use std::{
     future::{Future, poll_fn},
     io,
-    net::SocketAddr,
+    net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr},
     os::fd::AsFd,
     pin::{Pin, pin},
     sync::Arc,
@@ -27,6 +27,8 @@ pub trait Runtime: Clone + Default + Send + Sync + 'static {
     type Socket: WebSocket;
     /// A timer.
     type Timer: Timer;
+    /// A UDP socket that is connected.
+    type Udp: Datagrams;
 
     /// Its name, for logs and `--version`.
     fn name(&self) -> &'static str;
@@ -43,6 +45,12 @@ pub trait Runtime: Clone + Default + Send + Sync + 'static {
         &self,
         address: SocketAddr,
     ) -> impl Future<Output = io::Result<Self::Io>> + Send + 'static;
+
+    /// A UDP socket of its own, bound to [`unspecified`] and connected to `address`.
+    fn udp(
+        &self,
+        address: SocketAddr,
+    ) -> impl Future<Output = io::Result<Self::Udp>> + Send + 'static;
 
     /// Performs the TLS handshake of a client.
     fn tls(
@@ -89,6 +97,16 @@ pub trait Timer: Send + 'static {
     fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<()>;
 }
 
+/// A UDP socket that is connected to one address. Each call is one datagram, whole; both may wait
+/// at the same time, and nothing is lost where one of the futures is dropped.
+pub trait Datagrams: Send + Sync + 'static {
+    /// Sends a datagram, once the system has room for it.
+    fn send(&self, datagram: &[u8]) -> impl Future<Output = io::Result<()>> + Send;
+
+    /// Waits for a datagram, and returns its length.
+    fn recv(&self, buffer: &mut [u8]) -> impl Future<Output = io::Result<usize>> + Send;
+}
+
 /// A WebSocket: a stream and a sink of messages.
 pub trait WebSocket:
     Stream<Item = Result<Message, WsError>> + Sink<Message, Error = WsError> + Send + Unpin + 'static
@@ -118,6 +136,15 @@ pub fn tune<S: AsFd>(tcp: &S) -> io::Result<()> {
     let socket = SockRef::from(tcp);
     socket.set_tcp_nodelay(true)?;
     socket.set_tcp_keepalive(&alive)
+}
+
+/// Any port of any own address, for a socket that will be connected to `peer`.
+#[must_use]
+pub const fn unspecified(peer: SocketAddr) -> SocketAddr {
+    match peer {
+        SocketAddr::V4(_) => SocketAddr::new(IpAddr::V4(Ipv4Addr::UNSPECIFIED), 0),
+        SocketAddr::V6(_) => SocketAddr::new(IpAddr::V6(Ipv6Addr::UNSPECIFIED), 0),
+    }
 }
 
 /// Waits for `span`; for ever, where that is later than time can tell.

@@ -53,7 +53,7 @@ use std::{
     time::Instant,
 };
 
-use async_std::net::{TcpStream, ToSocketAddrs};
+use async_std::net::{TcpStream, ToSocketAddrs, UdpSocket};
 use async_tungstenite::{
     WebSocketStream, client_async_with_config,
     tungstenite::{
@@ -92,6 +92,20 @@ impl Timer for Sleep {
     }
 }
 
+/// A UDP socket of async-std.
+#[derive(Debug)]
+pub struct Udp(UdpSocket);
+
+impl Datagrams for Udp {
+    async fn send(&self, datagram: &[u8]) -> io::Result<()> {
+        self.0.send(datagram).await.map(drop)
+    }
+
+    async fn recv(&self, buffer: &mut [u8]) -> io::Result<usize> {
+        self.0.recv(buffer).await
+    }
+}
+
 #[expect(
     clippy::manual_async_fn,
     reason = "the futures outlive the borrow, which `async fn` cannot say"
@@ -100,6 +114,7 @@ impl Runtime for AsyncStd {
     type Io = Either<TcpStream, Box<TlsStream<TcpStream>>>;
     type Socket = WebSocketStream<Metered<Self::Io>>;
     type Timer = Sleep;
+    type Udp = Udp;
 
     fn name(&self) -> &'static str {
         "async-std"
@@ -122,6 +137,14 @@ impl Runtime for AsyncStd {
             let tcp = async_io::Async::<std::net::TcpStream>::connect(address).await?;
             tune(&tcp)?;
             Ok(Either::Left(tcp.into_inner()?.into()))
+        }
+    }
+
+    fn udp(&self, address: SocketAddr) -> impl Future<Output = io::Result<Udp>> + Send + 'static {
+        async move {
+            let socket = UdpSocket::bind(unspecified(address)).await?;
+            socket.connect(address).await?;
+            Ok(Udp(socket))
         }
     }
 

@@ -56,7 +56,7 @@ use std::{
 pub use controlplane_driver::*;
 use futures_util::future::Either;
 use rustls::{ClientConfig, pki_types::ServerName};
-use tokio::net::TcpStream;
+use tokio::net::{TcpStream, UdpSocket};
 use tokio_rustls::{TlsConnector, client::TlsStream};
 use tokio_tungstenite::{
     WebSocketStream, client_async_with_config,
@@ -93,6 +93,20 @@ impl Timer for Sleep {
     }
 }
 
+/// A UDP socket of tokio.
+#[derive(Debug)]
+pub struct Udp(UdpSocket);
+
+impl Datagrams for Udp {
+    async fn send(&self, datagram: &[u8]) -> io::Result<()> {
+        self.0.send(datagram).await.map(drop)
+    }
+
+    async fn recv(&self, buffer: &mut [u8]) -> io::Result<usize> {
+        self.0.recv(buffer).await
+    }
+}
+
 #[expect(
     clippy::manual_async_fn,
     reason = "the futures outlive the borrow, which `async fn` cannot say"
@@ -101,6 +115,7 @@ impl Runtime for Tokio {
     type Io = Either<Compat<TcpStream>, Box<Compat<TlsStream<TcpStream>>>>;
     type Socket = WebSocketStream<Compat<Metered<Self::Io>>>;
     type Timer = Sleep;
+    type Udp = Udp;
 
     fn name(&self) -> &'static str {
         "tokio"
@@ -122,6 +137,14 @@ impl Runtime for Tokio {
             let tcp = TcpStream::connect(address).await?;
             tune(&tcp)?;
             Ok(Either::Left(tcp.compat()))
+        }
+    }
+
+    fn udp(&self, address: SocketAddr) -> impl Future<Output = io::Result<Udp>> + Send + 'static {
+        async move {
+            let socket = UdpSocket::bind(unspecified(address)).await?;
+            socket.connect(address).await?;
+            Ok(Udp(socket))
         }
     }
 

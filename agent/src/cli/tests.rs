@@ -62,7 +62,8 @@ fn the_defaults() {
     assert_eq!(config.health_listen, None);
     assert_eq!(config.kubernetes.url, "https://127.0.0.1:6443");
     assert_eq!(config.kubernetes.limits.connections, 256);
-    assert!(!config.allow_plaintext && !config.terminal_translation);
+    assert!(!config.allow_plaintext && !config.terminal_translation && !config.binary_answers);
+    assert!(config.tunnels.is_empty() && config.gateways.is_empty());
     assert_eq!(parse(&[]).unwrap().log(), logging::Options::default());
 }
 
@@ -78,6 +79,11 @@ fn every_flag_arrives() {
             "--key-file=key",
             "--identity=impersonate",
             "--terminal-translation",
+            "--binary-answers",
+            "--allow-tunnel=pg.db:5432,localhost:53",
+            "--allow-tunnel=redis.cache:6379",
+            "--allow-gateway=gw.example.com",
+            "--allow-gateway=.gw.example.net, ::1",
             "--region=DE",
             "--cloud-provider=hetzner",
             "--label=env=prod",
@@ -96,7 +102,13 @@ fn every_flag_arrives() {
         ["ca", "cert", "key"].map(PathBuf::from)
     );
     assert_eq!(config.identity, IdentityPolicy::Impersonate);
-    assert!(config.terminal_translation);
+    assert!(config.terminal_translation && config.binary_answers);
+    let tunnels: Vec<String> = config.tunnels.iter().map(ToString::to_string).collect();
+    assert_eq!(tunnels, ["pg.db:5432", "localhost:53", "redis.cache:6379"]);
+    assert_eq!(
+        config.gateways,
+        ["gw.example.com", ".gw.example.net", "::1"]
+    );
     assert_eq!(
         (&*config.region, &*config.cloud_provider),
         ("DE", "hetzner")
@@ -198,6 +210,12 @@ fn values_that_are_not_what_they_should_be_are_refused() {
         ["--drain-timeout", "soon"],
         ["--upstream-connections", "0"],
         ["--health-listen", "8081"],
+        ["--allow-tunnel", "example.com:80:80"],
+        ["--allow-tunnel", "pg:5432"],
+        ["--allow-tunnel", "127.0.0.1:22"],
+        ["--allow-tunnel", "localhost"],
+        ["--allow-gateway", "wss://gw.example.com/ws"],
+        ["--allow-gateway", "gw.example.com:443"],
     ] {
         let error = parse(&[&wrong.join("=")]).unwrap_err();
         assert_eq!(error.exit_code(), 2, "{wrong:?}");

@@ -130,7 +130,14 @@ impl Agent {
         let len = data.len();
         let outcome = self.streams.received(id, len, &self.config.limits);
         if let Err(over) = outcome {
-            let text = "more data arrives than the Kubernetes API takes in time";
+            let tunnel = self
+                .streams
+                .get(over)
+                .is_some_and(|s| s.state.tunnel.is_some());
+            let text = match tunnel {
+                true => "more data arrives than the service takes in time",
+                false => "more data arrives than the Kubernetes API takes in time",
+            };
             self.fail(over, PeerFault::Overrun, text);
             if over == id {
                 return;

@@ -243,6 +243,12 @@ impl Agent {
             Ok(data) => Bytes::from(data),
             Err(fault) => return self.tolerated(None, fault),
         };
+        if data.len() > rules::MAX_DATAGRAM {
+            // It costs itself: UDP promises nothing.
+            self.tolerated(None, PeerFault::MessageTooLong);
+            let text = format!("a datagram is longer than {} bytes", rules::MAX_DATAGRAM);
+            return self.refuse_udp(tunnel_id, &text);
+        }
         let id = match self.flows.get(&flow) {
             Some(id) => *id,
             None if refusal_while(self.phase).is_some() => return,

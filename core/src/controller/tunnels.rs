@@ -17,6 +17,7 @@ use crate::{
     error::{OpenError, PeerFault, SendError},
     input::{ConnId, Kind, StreamId, Transport, Tunnel},
     notices::clip,
+    rules::MAX_DATAGRAM,
     streams::Item,
     wire::{decode::Fields, encode::TunnelEnd},
 };
@@ -99,7 +100,7 @@ impl Controller {
                 false => self.streams.enqueue(id, Kind::Bytes, data, &limits),
             };
         }
-        if data.len() > limits.message {
+        if data.len() > limits.message.min(MAX_DATAGRAM) {
             self.give_up(id, crate::Failure::MessageTooLong);
             return Err(SendError::Closed(data));
         }

@@ -2,7 +2,7 @@
 //! host, and never to send the token in clear (P-193).
 
 use alloc::{format, string::String};
-use core::fmt::Write as _;
+use core::{fmt::Write as _, net::Ipv6Addr};
 
 use crate::error::PeerFault;
 
@@ -99,6 +99,20 @@ fn permits(listed: &str, host: &str) -> bool {
     }
 }
 
+/// Whether a text can stand in [`crate::AgentConfig::gateways`]: a host without scheme, port and
+/// path, or with a leading dot all names below one.
+#[must_use]
+pub fn is_gateway_host(text: &str) -> bool {
+    if text.parse::<Ipv6Addr>().is_ok() {
+        return true;
+    }
+    let labels = text.strip_prefix('.').unwrap_or(text);
+    let plain = |b: u8| b.is_ascii_alphanumeric() || matches!(b, b'-' | b'_');
+    labels
+        .split('.')
+        .all(|label| !label.is_empty() && label.bytes().all(plain))
+}
+
 /// A value as it may stand in a query.
 fn escaped(text: &str) -> String {
     let mut out = String::with_capacity(text.len());
@@ -169,6 +183,27 @@ mod tests {
         }
         let none = gateway_url("wss://gw.example/ws", &[], true, "", "");
         assert_eq!(none, Err(PeerFault::NotPermitted));
+    }
+
+    #[test]
+    fn what_can_be_listed() {
+        for host in ["gw.example", "GW", ".gw.test", "10.0.0.1", "::1", "a_b-c.d"] {
+            assert!(is_gateway_host(host), "{host:?}");
+        }
+        for other in [
+            "",
+            ".",
+            "..gw",
+            "gw.example.",
+            "gw.example:443",
+            "wss://gw.example",
+            "gw.example/ws",
+            "[::1]",
+            "*.gw.test",
+            " gw",
+        ] {
+            assert!(!is_gateway_host(other), "{other:?}");
+        }
     }
 
     #[test]

@@ -8,6 +8,8 @@ use crate::error::PeerFault;
 
 /// Longest name of a service or namespace.
 const MAX_NAME: usize = 253;
+/// Most that a datagram of UDP over IPv4 can carry.
+pub(crate) const MAX_DATAGRAM: usize = 65_507;
 
 /// Somewhere a tunnel may lead: `NAME.NAMESPACE:PORT` or `localhost:PORT`.
 #[derive(Clone, Debug, Eq, PartialEq)]

@@ -8,13 +8,13 @@ use std::{
 };
 
 use controlplane_core::{
-    Action, Agent as Machine, ConnId, Down, HeartbeatStatus, Input, Machine as _, Notice, Phase,
-    Reason, Target, Time,
+    Action, Agent as Machine, ConnId, Down, Endpoint, HeartbeatStatus, Input, Machine as _, Notice,
+    PeerFault, Phase, Reason, StreamId, Target, Time, Transport,
 };
 use futures_util::{FutureExt, future::abortable};
 use tokio::sync::watch;
 
-use super::State;
+use super::{State, relay};
 use crate::{
     body::Piece,
     dial::Dial,
@@ -24,6 +24,7 @@ use crate::{
     meter::Meter,
     run::{Origin, Side},
     runtime::Runtime,
+    tunnel::{TunnelReader, TunnelWriter},
     websocket::{MessageReader, WebSocketRequest, WebSocketResponder},
 };
 
@@ -35,11 +36,20 @@ pub(super) enum Command {
 
 type Dialed<R> = Result<(<R as Runtime>::Socket, Meter), Down>;
 
+struct Dialing<R: Runtime> {
+    conn: ConnId,
+    /// Where nobody is asked to register.
+    gateway: bool,
+    outcome: BoxFuture<'static, Dialed<R>>,
+}
+
 pub(super) struct AgentSide<R: Runtime> {
     runtime: R,
     origin: Origin,
     dial: Dial,
-    dialing: Option<(ConnId, BoxFuture<'static, Dialed<R>>)>,
+    dialing: Option<Dialing<R>>,
+    /// Scheme, host and path of the gateway that was dialled last, for logs.
+    gateway: String,
     handler: SharedHandler,
     state: watch::Sender<State>,
 }
@@ -57,12 +67,16 @@ impl<R: Runtime> AgentSide<R> {
             origin,
             dial,
             dialing: None,
+            gateway: String::new(),
             handler,
             state,
         }
     }
 
-    fn open(&mut self, id: controlplane_core::StreamId, target: Target, ends: &mut Ends) {
+    fn open(&mut self, id: StreamId, target: Target, ends: &mut Ends) {
+        if let Target::Tcp { host, port } | Target::Udp { host, port } = &target {
+            tracing::debug!(stream = id.0, host, port, "a tunnel is opened");
+        }
         let handler = self.handler.clone();
         let answer: BoxFuture<'static, ()> = match target {
             Target::Http { head, credentials } => {
@@ -89,6 +103,16 @@ impl<R: Runtime> AgentSide<R> {
                 };
                 let responder = WebSocketResponder::new(inflow);
                 Box::pin(async move { handler.open(request, responder).await })
+            }
+            Target::Tcp { host, port } => {
+                let (reader, writer) = tunnel(ends, id, Transport::Tcp);
+                let to = (host, port);
+                Box::pin(relay::tcp(self.runtime.clone(), to, reader, writer))
+            }
+            Target::Udp { host, port } => {
+                let (reader, writer) = tunnel(ends, id, Transport::Udp);
+                let to = (host, port);
+                Box::pin(relay::udp(self.runtime.clone(), to, reader, writer))
             }
             _ => return,
         };
@@ -117,6 +141,21 @@ impl<R: Runtime> AgentSide<R> {
         }
     }
 
+    fn connect(&mut self, conn: ConnId, to: Endpoint) {
+        let gateway = matches!(to, Endpoint::Gateway(_));
+        if let Endpoint::Gateway(url) = &to {
+            // What follows may be a secret of the peer's.
+            let end = url.find(['?', '#']).unwrap_or(url.len());
+            self.gateway = url.get(..end).unwrap_or_default().into();
+        }
+        let dial = self.dial.clone().run(self.runtime.clone(), to);
+        self.dialing = Some(Dialing {
+            conn,
+            gateway,
+            outcome: Box::pin(dial),
+        });
+    }
+
     fn waiting(&self, now: Time, delay: Duration, attempt: u32, reason: Reason) {
         let until = self.origin.instant(now + delay);
         let ms = u64::try_from(delay.as_millis()).unwrap_or(u64::MAX);
@@ -127,6 +166,52 @@ impl<R: Runtime> AgentSide<R> {
             reason,
         });
     }
+
+    /// Texts of the peer are escaped.
+    fn note(&self, notice: &Notice) {
+        let gateway = &self.gateway;
+        match notice {
+            Notice::PeerError(text) => tracing::warn!(?text, "the controller reports an error"),
+            Notice::UnknownType(name) => {
+                tracing::info!(?name, "a message of an unknown type was skipped");
+            }
+            Notice::Tolerated(stream, fault) => {
+                let stream = stream.map(|s| s.0);
+                tracing::warn!(stream, %fault, "the controller broke the protocol");
+            }
+            Notice::RegisterInProgress => tracing::info!("the controller is still registering us"),
+            Notice::Gateway => {
+                tracing::info!(gateway, "working for the gateway that the controller named");
+            }
+            Notice::GatewayAway { delay, reason } => {
+                let ms = u64::try_from(delay.as_millis()).unwrap_or(u64::MAX);
+                tracing::warn!(
+                    gateway, %reason, retry_in_ms = ms,
+                    "the gateway cannot be reached: staying with the controller"
+                );
+            }
+            Notice::GatewayRefused(PeerFault::NotPermitted) => tracing::warn!(
+                "the controller names a gateway that is not permitted (--allow-gateway): it is \
+                 not dialled"
+            ),
+            Notice::GatewayRefused(fault) => {
+                tracing::warn!(%fault, "the gateway that the controller names is not dialled");
+            }
+            Notice::HeartbeatsUnanswered => {
+                tracing::warn!("the controller has stopped acknowledging heartbeats");
+            }
+            Notice::Reregister => {
+                tracing::warn!("the controller does not know us: registering again");
+            }
+            _ => {}
+        }
+    }
+}
+
+fn tunnel(ends: &mut Ends, id: StreamId, transport: Transport) -> (TunnelReader, TunnelWriter) {
+    let (flow, inflow) = ends.open(id, true);
+    let writer = TunnelWriter::new(inflow, transport);
+    (TunnelReader::new(flow), writer)
 }
 
 impl<R: Runtime> Side for AgentSide<R> {
@@ -139,16 +224,15 @@ impl<R: Runtime> Side for AgentSide<R> {
         match action {
             Action::Close(conn, ..) => {
                 // A dial that was given up.
-                self.dialing.take_if(|(c, _)| *c == conn);
+                self.dialing.take_if(|dialing| dialing.conn == conn);
             }
             Action::Connect(conn, to) => {
-                let dial = self.dial.clone().run(self.runtime.clone(), to);
-                self.dialing = Some((conn, Box::pin(dial)));
+                self.connect(conn, to);
                 self.follow(machine.phase());
             }
             Action::Finish(id) => ends.hand(id, Piece::End),
             Action::Notice(notice) => {
-                note(&notice);
+                self.note(&notice);
                 self.follow(machine.phase());
             }
             Action::Open(id, target) => self.open(id, target, ends),
@@ -187,53 +271,21 @@ impl<R: Runtime> Side for AgentSide<R> {
     }
 
     fn poll(&mut self, cx: &mut Context<'_>, links: &mut Links) -> Option<Input<'static>> {
-        let (conn, dial) = self.dialing.as_mut()?;
-        let conn = *conn;
-        let Poll::Ready(outcome) = dial.as_mut().poll(cx) else {
+        let dialing = self.dialing.as_mut()?;
+        let (conn, gateway) = (dialing.conn, dialing.gateway);
+        let Poll::Ready(outcome) = dialing.outcome.as_mut().poll(cx) else {
             return None;
         };
         self.dialing = None;
         Some(match outcome {
             Ok((socket, meter)) => {
                 links.add(conn, Box::pin(socket) as Pin<Box<_>>, meter);
-                // A gateway is dialled while the agent is registered.
-                self.state.send_if_modified(|state| {
-                    let dialed = *state == State::Connecting;
-                    if dialed {
-                        *state = State::Registering;
-                    }
-                    dialed
-                });
+                if !gateway {
+                    self.set(State::Registering);
+                }
                 Input::Connected(conn)
             }
             Err(down) => Input::Disconnected(conn, down),
         })
-    }
-}
-
-/// Texts of the peer are escaped.
-fn note(notice: &Notice) {
-    match notice {
-        Notice::PeerError(text) => tracing::warn!(?text, "the controller reports an error"),
-        Notice::UnknownType(name) => {
-            tracing::info!(?name, "a message of an unknown type was skipped");
-        }
-        Notice::Tolerated(stream, fault) => {
-            let stream = stream.map(|s| s.0);
-            tracing::warn!(stream, %fault, "the controller broke the protocol");
-        }
-        Notice::RegisterInProgress => tracing::info!("the controller is still registering us"),
-        Notice::Gateway => tracing::info!("working for the gateway that the controller named"),
-        Notice::GatewayAway { reason, .. } => {
-            tracing::warn!(%reason, "the gateway cannot be reached: staying with the controller");
-        }
-        Notice::GatewayRefused(fault) => {
-            tracing::warn!(%fault, "the gateway that the controller names is not dialled");
-        }
-        Notice::HeartbeatsUnanswered => {
-            tracing::warn!("the controller has stopped acknowledging heartbeats");
-        }
-        Notice::Reregister => tracing::warn!("the controller does not know us: registering again"),
-        _ => {}
     }
 }

@@ -4,7 +4,7 @@ use std::{sync::Arc, task::Context, time::Duration};
 
 use controlplane_core::{
     Action, ConnId, Controller as Machine, Down, Input, Joined, Machine as _, Notice, OpenError,
-    Reason, RequestHead, Time, rules::IdentityPolicy,
+    Reason, RequestHead, Time, Tunnel, rules::IdentityPolicy,
 };
 use futures_channel::oneshot;
 use tokio::sync::watch;
@@ -17,10 +17,14 @@ use crate::{
     meter::Meter,
     run::Side,
     runtime::Runtime,
+    tunnel::{TunnelReader, TunnelWriter},
     websocket::Upgrade,
 };
 
 pub(super) type Opened = Result<(RequestBody, Answer), OpenError>;
+
+/// A tunnel's two ends.
+pub(super) type Tunneled = Result<(TunnelReader, TunnelWriter), OpenError>;
 
 pub(super) enum Command {
     Accept(BoxSocket, Meter),
@@ -28,6 +32,7 @@ pub(super) enum Command {
     Cut,
     Open(RequestHead, Option<IdentityPolicy>, Opening),
     Shutdown(Duration),
+    Tunnel(Box<Tunnel>, oneshot::Sender<Tunneled>),
 }
 
 /// What is opened, and who waits for it. Who has gone meanwhile drops what was opened, which gives
@@ -177,6 +182,16 @@ impl<R: Runtime> Side for HubSide<R> {
                 opening.open(machine, now, head, ends);
             }
             Command::Shutdown(grace) => machine.handle(now, Input::Shutdown(grace)),
+            Command::Tunnel(tunnel, reply) => {
+                let transport = tunnel.transport;
+                let opened = machine.open_tunnel(now, *tunnel).map(|id| {
+                    let (flow, inflow) = ends.open(id, true);
+                    let writer = TunnelWriter::new(inflow, transport);
+                    (TunnelReader::new(flow), writer)
+                });
+                // Who has gone meanwhile drops the ends, which closes it.
+                drop(reply.send(opened));
+            }
         }
     }
 

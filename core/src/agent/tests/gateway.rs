@@ -324,3 +324,16 @@ fn p087_a_link_that_was_stable_before_the_gateway_took_over_resets_the_backoff()
     let (_, attempt, _) = bench.reconnect().unwrap();
     assert_eq!(attempt, 1);
 }
+
+#[test]
+fn a_listed_gateway_that_is_no_host_is_an_error_of_the_configuration() {
+    let mut config = AgentConfig::new("agent-1", "prod");
+    config.gateways = Vec::from(["gw.example".into(), "wss://gw.example/ws".into()]);
+    let start = Start {
+        now: Time::ZERO,
+        unix: Duration::ZERO,
+        nonce: [0; 16],
+    };
+    let refused = Agent::new(config, start);
+    assert_eq!(refused.err(), Some(ConfigError::Gateway));
+}

@@ -298,7 +298,8 @@ fn p153_what_a_service_does_not_take_ends_its_tunnel_with_an_error() {
     assert!(bench.has(&Action::Reset(id)));
     let sent = bench.sent();
     assert_eq!(sent[0]["payload"]["reason"], "write_error");
-    assert!(error(&sent[0]).contains("more data"));
+    let text = "more data arrives than the service takes in time";
+    assert_eq!(error(&sent[0]), text);
 }
 
 #[test]

@@ -273,6 +273,19 @@ fn p198_datagrams_go_to_the_client_that_they_name() {
 }
 
 #[test]
+fn p205_a_datagram_that_udp_cannot_carry_ends_its_stream() {
+    let mut bench = Bench::tunnelling();
+    let id = bench.tunnel(to_dns(1));
+    let fits = Bytes::from(alloc::vec![7; 65_507]);
+    bench.controller.send(id, Kind::Datagram, fits).unwrap();
+    assert_eq!(bench.sent().len(), 1);
+    let long = Bytes::from(alloc::vec![7; 65_508]);
+    let refused = bench.controller.send(id, Kind::Datagram, long);
+    assert!(matches!(refused, Err(SendError::Closed(_))));
+    assert!(bench.has(&Action::Failed(id, Failure::MessageTooLong)));
+}
+
+#[test]
 fn a_udp_client_has_one_stream_and_ends_without_a_word() {
     let mut bench = Bench::tunnelling();
     let id = bench.tunnel(to_dns(1));

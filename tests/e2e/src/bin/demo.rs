@@ -14,6 +14,7 @@ use controlplane_e2e::{
     world::{RuntimeName, Settings, World},
 };
 use pipeops_agent::logging::{self, Format, Level};
+use tokio::signal::unix::{Signal, SignalKind, signal};
 
 /// Starts a stand-in Kubernetes API, a controller and an agent in one process, on free loopback
 /// ports with certificates of their own, sends requests through the tunnel, and stays for your
@@ -70,8 +71,10 @@ async fn demo(cli: Cli) -> Result<()> {
     println!("\nThrough the tunnel:");
     tour(&world, |text| println!("  {text}")).await?;
     if !cli.once {
+        // Whoever reads the invitation may interrupt at once.
+        let stop = signal(SignalKind::interrupt()).context("cannot wait for Ctrl-C")?;
         invite(&world);
-        stay(&world).await?;
+        stay(&world, stop).await;
         println!("\ndemo: stopping");
     }
     world.shutdown().await;
@@ -100,13 +103,12 @@ fn invite(world: &World) {
 }
 
 /// Gives watches and logs something to show until Ctrl-C.
-async fn stay(world: &World) -> Result<()> {
+async fn stay(world: &World, mut stop: Signal) {
     let mut tick = tokio::time::interval(Duration::from_secs(5));
-    let mut stop = std::pin::pin!(tokio::signal::ctrl_c());
     for count in 0u64.. {
         tokio::select! {
             _ = tick.tick() => {}
-            stopped = &mut stop => return stopped.context("cannot wait for Ctrl-C"),
+            _ = stop.recv() => return,
         }
         // The pod may have been deleted by the person who tries this out.
         let _ = world
@@ -114,5 +116,4 @@ async fn stay(world: &World) -> Result<()> {
             .push_log("web-0", &format!("request {count} served"));
         let _ = world.standin.touch_pod("web-0");
     }
-    Ok(())
 }

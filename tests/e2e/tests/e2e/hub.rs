@@ -49,6 +49,7 @@ impl<R: Runtime> Runtime for TwoAddresses<R> {
     type Io = R::Io;
     type Socket = R::Socket;
     type Timer = R::Timer;
+    type Udp = R::Udp;
 
     fn name(&self) -> &'static str {
         self.0.name()
@@ -73,6 +74,13 @@ impl<R: Runtime> Runtime for TwoAddresses<R> {
         address: SocketAddr,
     ) -> impl Future<Output = io::Result<Self::Io>> + Send + 'static {
         self.0.tcp(address)
+    }
+
+    fn udp(
+        &self,
+        address: SocketAddr,
+    ) -> impl Future<Output = io::Result<Self::Udp>> + Send + 'static {
+        self.0.udp(address)
     }
 
     fn tls(

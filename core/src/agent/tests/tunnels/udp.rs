@@ -132,3 +132,27 @@ fn p159_a_datagram_that_cannot_be_read_costs_itself() {
     assert!(bench.dialled().is_none() && bench.sent().is_empty());
     assert_eq!(bench.agent.stats().peer_faults, 4);
 }
+
+#[test]
+fn p205_a_datagram_that_udp_cannot_carry_costs_itself_and_is_told_once() {
+    let mut bench = Bench::tunnelled();
+    let client = ("203.0.113.9", 1);
+    bench.datagram("u", client, Some(&[7; 65_507]));
+    let (id, _) = bench.dialled().unwrap();
+    for _ in 0..2 {
+        bench.datagram("u", client, Some(&[7; 65_508]));
+    }
+    bench.datagram("u", client, Some(b"b"));
+    let arrived = bench.datagrams(id);
+    assert_eq!(
+        arrived.iter().map(Vec::len).collect::<Vec<_>>(),
+        [65_507, 1]
+    );
+    let sent = bench.sent();
+    assert_eq!(sent.len(), 1);
+    assert_eq!(
+        error(&sent[0]),
+        "UDP tunnel \"u\": a datagram is longer than 65507 bytes"
+    );
+    assert_eq!(bench.agent.stats().peer_faults, 2);
+}
