@@ -298,11 +298,25 @@ fn request(reading: &Reading) -> Option<Seen> {
     }
     let headers = payload.headers();
     let upgrade = payload.any_flag(["is_websocket", "isWebSocket"]) || payload.is_set("protocol");
-    let opened = match upgrade || rules::asks_websocket(&headers) {
+    let opened = match upgrade || asks_websocket(&headers) {
         true => upgraded(payload, headers, false),
         false => plain(payload, headers),
     };
     Some(opened.unwrap_or(refused))
+}
+
+/// P-059.
+fn asks_websocket(headers: &[(String, String)]) -> bool {
+    headers.iter().any(|(name, value)| {
+        let value = value.trim().to_ascii_lowercase();
+        match &*name.to_ascii_lowercase() {
+            "upgrade" => value == "websocket",
+            "sec-websocket-key" | "sec-websocket-version" | "sec-websocket-protocol" => {
+                !value.is_empty()
+            }
+            _ => false,
+        }
+    })
 }
 
 /// `None` where it is refused.
@@ -337,7 +351,12 @@ fn plain(payload: &Payload, headers: Vec<(String, String)>) -> Option<Seen> {
         return None;
     }
     let bodied = !body.is_empty() || matches!(&*head.method, "POST" | "PUT" | "PATCH");
-    rules::set_content_length(&mut head.headers, bodied.then_some(body.len() as u64));
+    let length = |(name, _): &(String, String)| !name.eq_ignore_ascii_case("content-length");
+    head.headers.retain(length);
+    if bodied {
+        let length = body.len().to_string();
+        head.headers.push(("Content-Length".into(), length));
+    }
     Some(Seen::Http(parts(&head), body, true))
 }
 
