@@ -40,7 +40,12 @@ impl World {
                 let away = self.controller.machine.joined().is_none() || self.controller.stopping;
                 let right = match error {
                     OpenError::Away => away,
-                    OpenError::TooManyStreams => open >= self.controller.limits().streams,
+                    // Clients of datagrams leave half of them to others; some of those that
+                    // left may not be gone yet.
+                    OpenError::TooManyStreams => {
+                        let most = self.controller.limits().streams;
+                        open >= most || (tunnel.plan.udp && open >= most / 2)
+                    }
                     OpenError::Tunnel => self.manners != Manners::Ours,
                     // The one before with the same number is still there.
                     OpenError::Busy => self
@@ -225,7 +230,7 @@ impl World {
     fn explain_tunnel(&self, tunnel: &Tunnel, text: &str) -> bool {
         let storm = self.weather.is_storm();
         match text {
-            "more data arrives than the Kubernetes API takes in time" => tunnel.overrun,
+            "more data arrives than the service takes in time" => tunnel.overrun,
             "nothing passed for 300 s" => self.now >= tunnel.active + IDLE,
             "the agent is shutting down" => storm || self.agent.stopping,
             "the agent's configuration permits no tunnel to there" => tunnel.plan.forbidden,
