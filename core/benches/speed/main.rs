@@ -70,7 +70,7 @@ fn introduce(counted: bool) {
     );
     println!("GB/s: 10^9 bytes of payload a second\n");
     println!(
-        "{:46} {:>9} {:>9} {:>9} {:>6} {:>6} {:>9} {:>6}  {:15}",
+        "{:54} {:>9} {:>9} {:>9} {:>6} {:>6} {:>9} {:>6}  {:15}",
         "", "instr.", "best ns", "median", "GB/s", "median", "base64 ns", "ratio", "aim (best)"
     );
 }
@@ -93,7 +93,7 @@ fn row(case: &Case, count: Option<f64>, ours: &Times, base: Option<&Times>) -> S
         }
     };
     format!(
-        "{:46} {:>9} {:>9} {:>9} {:>6} {:>6} {:>9} {:>6}  {aim}",
+        "{:54} {:>9} {:>9} {:>9} {:>6} {:>6} {:>9} {:>6}  {aim}",
         case.name,
         number(count, 0),
         number(Some(ours.best), if ours.best < 100.0 { 1 } else { 0 }),
