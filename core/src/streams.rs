@@ -229,17 +229,14 @@ impl<T> Streams<T> {
         stream.held_out += charge;
         self.held_out += charge;
         stream.put(item);
-        self.queue(id);
+        Self::queue(&mut self.turn, id, stream);
     }
 
     /// Gives the stream its turn, if it has something that may be framed.
-    fn queue(&mut self, id: StreamId) {
-        if let Some(stream) = self.by_id.get_mut(&id)
-            && !stream.queued
-            && stream.is_sendable()
-        {
+    fn queue(turn: &mut VecDeque<StreamId>, id: StreamId, stream: &mut Stream<T>) {
+        if !stream.queued && stream.is_sendable() {
             stream.queued = true;
-            self.turn.push_back(id);
+            turn.push_back(id);
         }
     }
 
@@ -256,7 +253,7 @@ impl<T> Streams<T> {
             && let Some(credit) = &mut stream.credit
         {
             *credit = credit.saturating_add_unsigned(bytes as u64);
-            self.queue(id);
+            Self::queue(&mut self.turn, id, stream);
             self.may_have_room(id);
         }
     }
@@ -289,7 +286,7 @@ impl<T> Streams<T> {
         stream.held_out -= released;
         self.held_out -= released;
         stream.queued = false;
-        self.queue(id);
+        Self::queue(&mut self.turn, id, stream);
         self.may_have_room(id);
         Some(Turn { id, item })
     }

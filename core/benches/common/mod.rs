@@ -6,8 +6,8 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use controlplane_core::{
-    Action, Agent, AgentConfig, ConnId, Controller, ControllerConfig, Frame, Input, Kind, Machine,
-    OutFrame, RequestHead, ResponseHead, Socket, Start, StreamId, Time,
+    Action, Agent, AgentConfig, ConnId, Controller, ControllerConfig, Frame, Input, Kind, Limits,
+    Machine, OutFrame, RequestHead, ResponseHead, Socket, Start, StreamId, Time,
 };
 
 /// The moment everything happens in.
@@ -43,16 +43,27 @@ pub(crate) enum Sort {
 }
 
 impl Pair {
-    /// Connected and registered.
+    /// Connected and registered, with the limits that both have by default.
     pub(crate) fn new() -> Self {
+        Self::with(|_| {})
+    }
+
+    /// The same with windows of half this size.
+    pub(crate) fn with_queues(recv_stream: usize) -> Self {
+        Self::with(|limits| limits.recv_stream = recv_stream)
+    }
+
+    fn with(change: impl Fn(&mut Limits)) -> Self {
         let start = Start {
             now: NOW,
             unix: Duration::from_secs(1_795_412_045),
             nonce: [7; 16],
         };
-        let config = AgentConfig::new("agent-1f2e", "prod");
+        let mut config = AgentConfig::new("agent-1f2e", "prod");
+        change(&mut config.limits);
         let mut agent = Agent::new(config, start).expect("valid");
-        let config = ControllerConfig::new("c-1", "prod");
+        let mut config = ControllerConfig::new("c-1", "prod");
+        change(&mut config.limits);
         let mut controller = Controller::new(config, start).expect("valid");
         let Some(Action::Connect(dialled, _)) = agent.poll(Socket::Blocked) else {
             panic!("the agent does not dial")

@@ -4,7 +4,9 @@ use std::hint::black_box;
 
 use base64::Engine as _;
 use bytes::Bytes;
-use controlplane_core::{Action, ConnId, Frame, Input, Kind, Machine, OutFrame, Socket, StreamId};
+use controlplane_core::{
+    Action, ConnId, Frame, Input, Kind, Machine, OutFrame, SendError, Socket, StreamId,
+};
 
 use crate::common::{Ends, NOW, Pair, Sort, kind_of};
 
@@ -104,6 +106,8 @@ fn many(cases: &mut Vec<Case>, at: At, streams: usize) {
     case(name("64 B in"), 64, most, Box::new(into));
     let all = move || busy(at, 64, streams);
     case(name("64 B out, all busy"), 64, most, Box::new(all));
+    let waiting = move || waiting(at, 64, streams);
+    case(name("64 B out, others wait"), 64, most, Box::new(waiting));
     case(name("tick"), 0, None, Box::new(move || tick(at, streams)));
     let most = (streams == 1000).then_some(50.0);
     let poll = move || empty(at, streams);
@@ -203,37 +207,43 @@ impl Driven {
 /// A machine with open streams, no window of which is ever spent, and the text of one message to
 /// each.
 fn driven(at: At, sort: Sort, count: usize, data: &Bytes) -> (Driven, Vec<String>) {
-    let mut pair = Pair::new();
+    let (driven, mut peer) = driven_in(Pair::new(), at, sort, count, count);
+    let texts = (0..count).map(|_| message(&mut peer, data));
+    (driven, texts.collect())
+}
+
+/// The same of this pair, with its peer; the first so many streams have a window without end.
+fn driven_in(mut pair: Pair, at: At, sort: Sort, count: usize, granted: usize) -> (Driven, Driven) {
     let ends = pair.open_all(sort, count);
-    let kind = kind_of(sort);
     let (agent_conn, controller_conn) = (pair.at_agent(), pair.at_controller());
     let side = |machine: Box<dyn Machine>, conn, id: fn(&Ends) -> StreamId| Driven {
         machine,
         conn,
         streams: ends.iter().map(id).collect(),
-        kind,
+        kind: kind_of(sort),
         next: 0,
     };
     let agent = side(Box::new(pair.agent), agent_conn, |e| e.at_agent);
     let controller = side(Box::new(pair.controller), controller_conn, |e| {
         e.at_controller
     });
-    let (mut ours, mut theirs, grant) = match at {
+    let (mut ours, mut peer, grant) = match at {
         At::Agent => (agent, controller, "proxy_response_grant"),
         At::Controller => (controller, agent, "proxy_request_grant"),
     };
-    let texts: Vec<String> = (0..count).map(|_| message(&mut theirs, data)).collect();
-    for text in &texts {
-        let name = name_in(text);
+    for _ in 0..granted {
+        let text = message(&mut peer, &Bytes::from_static(b"x"));
+        let name = name_in(&text);
         let grant = format!(
-            "{{\"type\":\"{grant}\",\"request_id\":\"{name}\",\"payload\":{{\"bytes\":{}}}}}",
+            r#"{{"type":"{grant}","request_id":"{name}","payload":{{"bytes":{}}}}}"#,
             1u64 << 52
         );
         let frame = Frame::Text(&grant);
         ours.machine.handle(NOW, Input::Frame(ours.conn, frame));
     }
+    peer.next = 0;
     assert!(ours.poll().is_none(), "not idle");
-    (ours, texts)
+    (ours, peer)
 }
 
 /// A message with `data` of the next stream.
@@ -301,6 +311,28 @@ fn busy(at: At, size: usize, streams: usize) -> Run {
             // Whose turn it was has none left, and gets another.
             let (_, id) = driven.turn();
             driven.send(id, &data);
+        }
+    })
+}
+
+/// `send` and the `poll` that frames it on one stream, while all others wait for a window that is
+/// spent.
+fn waiting(at: At, size: usize, streams: usize) -> Run {
+    let data = payload(size);
+    let large = payload(4 << 10);
+    let (mut driven, _) = driven_in(Pair::with_queues(4 << 10), at, Sort::WebSocket, streams, 1);
+    for id in driven.streams.split_off(1) {
+        driven.send(id, &large);
+        while driven.poll().is_some() {}
+        let refused = driven.machine.send(id, driven.kind, large.clone());
+        assert!(matches!(refused, Err(SendError::Blocked(_))));
+    }
+    Box::new(move |count| {
+        let id = driven.streams[0];
+        for _ in 0..count {
+            driven.send(id, &data);
+            assert!(matches!(black_box(driven.poll()), Some(Action::Send(..))));
+            assert!(driven.poll().is_none());
         }
     })
 }

@@ -42,13 +42,18 @@ fn main() {
     let counts = thorough.then(|| instructions::count(cases.len(), word));
     let counts = counts.flatten();
     introduce(counts.is_some());
+    // The aims are for vectorised base64, and once is no measurement.
+    let judged = thorough && cfg!(feature = "simd");
+    if !judged {
+        println!("(not judged: once each, or without vectorised base64)");
+    }
     for (at, case) in cases.iter().enumerate() {
         let count = counts.as_ref().and_then(|counts| counts.get(at));
         let count = count.map(|count| *count as f64 / f64::from(case.rounds));
         let mut measured = (case.measured)();
         let mut base = case.base.as_ref().map(|make| make());
         let (ours, base) = clock::time(&mut measured, base.as_mut(), thorough);
-        println!("{}", row(case, count, &ours, base.as_ref()));
+        println!("{}", row(case, judged, count, &ours, base.as_ref()));
     }
 }
 
@@ -70,7 +75,7 @@ fn introduce(counted: bool) {
     );
     println!("GB/s: 10^9 bytes of payload a second\n");
     println!(
-        "{:46} {:>9} {:>9} {:>9} {:>6} {:>6} {:>9} {:>6}  {:15}",
+        "{:54} {:>9} {:>9} {:>9} {:>6} {:>6} {:>9} {:>6}  {:15}",
         "", "instr.", "best ns", "median", "GB/s", "median", "base64 ns", "ratio", "aim (best)"
     );
 }
@@ -79,21 +84,27 @@ const fn onoff(on: bool) -> &'static str {
     if on { "on" } else { "off" }
 }
 
-fn row(case: &Case, count: Option<f64>, ours: &Times, base: Option<&Times>) -> String {
+fn row(
+    case: &Case,
+    judged: bool,
+    count: Option<f64>,
+    ours: &Times,
+    base: Option<&Times>,
+) -> String {
     let number = |n: Option<f64>, digits: usize| n.map_or("-".into(), |n| format!("{n:.digits$}"));
     let rate = |ns: f64| (case.bytes >= 1024).then(|| case.bytes as f64 / ns);
     let aim = match case.aim {
         None => String::new(),
         Some(Aim::Rate(least)) => {
             let fast = rate(ours.best).is_some_and(|rate| rate >= least);
-            format!(">= {least} GB/s  {}", verdict(fast))
+            format!(">= {least} GB/s  {}", verdict(fast, judged))
         }
         Some(Aim::Time(most)) => {
-            format!("<= {most:4} ns   {}", verdict(ours.best <= most))
+            format!("<= {most:4} ns   {}", verdict(ours.best <= most, judged))
         }
     };
     format!(
-        "{:46} {:>9} {:>9} {:>9} {:>6} {:>6} {:>9} {:>6}  {aim}",
+        "{:54} {:>9} {:>9} {:>9} {:>6} {:>6} {:>9} {:>6}  {aim}",
         case.name,
         number(count, 0),
         number(Some(ours.best), if ours.best < 100.0 { 1 } else { 0 }),
@@ -105,6 +116,10 @@ fn row(case: &Case, count: Option<f64>, ours: &Times, base: Option<&Times>) -> S
     )
 }
 
-const fn verdict(reached: bool) -> &'static str {
-    if reached { "yes" } else { "NO" }
+const fn verdict(reached: bool, judged: bool) -> &'static str {
+    match (judged, reached) {
+        (false, _) => "",
+        (true, true) => "yes",
+        (true, false) => "NO",
+    }
 }

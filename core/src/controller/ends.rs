@@ -96,7 +96,11 @@ impl Controller {
         let Some(stream) = self.streams.get(id) else {
             return;
         };
-        if stream.state.complete && stream.is_consumed() {
+        let complete = stream.state.complete && stream.is_consumed();
+        if !complete && !stream.state.over {
+            return;
+        }
+        if complete {
             self.finish(id);
         }
         let done = |s: &crate::streams::Stream<Exchange>| s.state.over && !s.owes_frames();
