@@ -137,6 +137,9 @@ fn network(address: IpAddr) -> IpAddr {
 #[derive(Debug)]
 struct Bucket {
     rate: f64,
+    /// So many at once: a quarter of a second's, so that a fleet that comes back at the same moment
+    /// is let in evenly.
+    most: f64,
     level: f64,
     at: Instant,
 }
@@ -144,16 +147,18 @@ struct Bucket {
 impl Bucket {
     fn new(rate: u32, now: Instant) -> Self {
         let rate = f64::from(rate);
+        let most = (rate / 4.0).max(2.0).min(rate);
         Self {
             rate,
-            level: rate,
+            most,
+            level: most,
             at: now,
         }
     }
 
     fn take(&mut self, now: Instant) -> bool {
         let passed = now.saturating_duration_since(self.at).as_secs_f64();
-        self.level = (self.level + passed * self.rate).min(self.rate);
+        self.level = (self.level + passed * self.rate).min(self.most);
         self.at = now;
         if self.level < 1.0 {
             return false;

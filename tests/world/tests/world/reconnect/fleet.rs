@@ -50,9 +50,10 @@ struct Fleet {
     refused: usize,
 }
 
-/// As the controller's own: `rate` a second, up to one second's worth at once.
+/// As the controller's own: `rate` a second, up to a quarter of that at once.
 struct Bucket {
     rate: f64,
+    most: f64,
     level: f64,
     at: Time,
 }
@@ -60,7 +61,7 @@ struct Bucket {
 impl Bucket {
     fn take(&mut self, now: Time) -> bool {
         let passed = (now - self.at).as_secs_f64();
-        self.level = (self.level + passed * self.rate).min(self.rate);
+        self.level = (self.level + passed * self.rate).min(self.most);
         self.at = now;
         let admitted = self.level >= 1.0;
         if admitted {
@@ -113,10 +114,15 @@ impl Fleet {
         }
         fleet.successes.clear();
         fleet.back = fleet.now + outage;
-        fleet.bucket = limit.map(|rate| Bucket {
-            rate: rate.into(),
-            level: rate.into(),
-            at: fleet.back,
+        fleet.bucket = limit.map(|rate| {
+            let rate = f64::from(rate);
+            let most = (rate / 4.0).max(2.0).min(rate);
+            Bucket {
+                rate,
+                most,
+                level: most,
+                at: fleet.back,
+            }
         });
         for n in 0..AGENTS {
             let conn = fleet.agents[n].phase().open().unwrap();
@@ -319,23 +325,28 @@ fn after_ten_minutes_jitter_alone_spreads_the_fleet() {
     comes_back(600, Away::Silent, None);
 }
 
-/// 100 is what the controller admits by default; half of that makes the fleet wait longer than its
-/// own delays do.
+/// 100 is what the controller admits by default. Half of that makes the fleet wait longer than its
+/// own delays do, twice as much hardly limits it.
 #[test]
 fn after_a_minute_a_controller_that_admits_few_gets_them_evenly() {
-    comes_back(60, Away::Refused, Some(100));
-    comes_back(60, Away::Refused, Some(50));
+    for limit in [50, 100, 200] {
+        comes_back(60, Away::Refused, Some(limit));
+    }
 }
 
 #[test]
 fn after_ten_minutes_a_controller_that_admits_few_gets_them_evenly() {
-    comes_back(600, Away::Refused, Some(100));
-    comes_back(600, Away::Refused, Some(50));
+    for limit in [50, 100, 200] {
+        comes_back(600, Away::Refused, Some(limit));
+        comes_back(600, Away::Silent, Some(limit));
+    }
 }
 
 /// Dials that hang end together, a dial's time limit after they began together: then it is the
 /// controller's limit that spreads the fleet, with what it says of when to come again.
 #[test]
 fn after_a_minute_of_silence_a_controller_that_admits_few_gets_them_evenly() {
-    comes_back(60, Away::Silent, Some(50));
+    for limit in [50, 100, 200] {
+        comes_back(60, Away::Silent, Some(limit));
+    }
 }
