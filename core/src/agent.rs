@@ -59,6 +59,8 @@ pub struct Agent {
     failures: u32,
     /// Since when the link has been registered.
     ready_since: Option<Time>,
+    /// Until when a controller that does not know the agent is not asked again at once.
+    reregistered: Option<Time>,
     /// When the registration under way has to be answered at the very latest.
     register_until: Time,
     rng: Rng,
@@ -99,6 +101,7 @@ impl Agent {
             conns: 0,
             failures: 0,
             ready_since: None,
+            reregistered: None,
             register_until: Time::ZERO,
             rng: Rng::new(u64::from_be_bytes([a, b, c, d, e, f, g, h])),
             timers: Timers::default(),

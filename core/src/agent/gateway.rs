@@ -13,7 +13,7 @@
 //!
 //! The link to the controller serves until the gateway's stands (P-180). What is lost at the
 //! gateway is looked for there once more, and then at the controller, which is asked for a real
-//! registration (P-182).
+//! registration (P-182): where that dial fails, or the second link does not last either.
 
 use core::time::Duration;
 
@@ -39,6 +39,8 @@ pub(super) struct Gateway {
     pub(super) at: bool,
     /// A dial beside the link to the controller.
     pub(super) moving: Option<ConnId>,
+    /// The last link to it was lost before it was stable.
+    short: bool,
     /// Failures in a row.
     failures: u32,
     /// What is told again when a dial of it makes the agent registered.
@@ -54,10 +56,17 @@ impl Gateway {
         }
     }
 
-    /// The link is lost, or the dial of it failed: then the controller is next.
-    pub(super) const fn lost(&mut self, dialed: bool) {
-        if self.at && dialed {
+    /// The link is lost, or the dial of it failed. The controller is next after a dial that failed,
+    /// and after two links in a row that did not last: a gateway that accepts everybody and keeps
+    /// nobody is as good as none.
+    pub(super) const fn lost(&mut self, dialed: bool, stable: bool) {
+        if !self.at {
+            return;
+        }
+        let again = core::mem::replace(&mut self.short, !stable && !dialed);
+        if dialed || (again && !stable) {
             self.at = false;
+            self.short = false;
             self.failures = self.failures.saturating_add(1);
         }
     }
@@ -161,6 +170,7 @@ impl Agent {
     pub(super) fn gateway_disowns(&mut self, text: String) {
         self.no_longer_ready();
         self.gateway.at = false;
+        self.gateway.short = false;
         self.gateway.failures = self.gateway.failures.saturating_add(1);
         self.set_cluster_id(None);
         let reason = Reason::RegisterRefused(text);

@@ -15,7 +15,7 @@ use super::{
 use crate::{
     action::{Action, CloseCode, Notice, Registration},
     error::{PeerFault, Reason},
-    input::{Frame, StreamId},
+    input::{ConnId, Frame, StreamId},
     link::{Cause, Phase},
     notices::clip,
     timers::Timer,
@@ -173,18 +173,29 @@ impl Agent {
         if unknown && self.gateway.at && matches!(self.phase, Phase::Ready(_)) {
             return self.gateway_disowns(text);
         }
-        self.notices.push(Notice::PeerError(text));
-        if let Phase::Ready(conn) = self.phase
-            && unknown
-        {
-            self.stay();
-            // P-182: a real registration, of a cluster that the controller has to name anew.
-            self.enter(Cause::Reregister, conn);
-            self.no_longer_ready();
-            self.set_cluster_id(None);
-            self.notices.push(Notice::Reregister);
-            self.ask_to_register();
+        if unknown && let Phase::Ready(conn) = self.phase {
+            return self.reregister(conn, text);
         }
+        self.notices.push(Notice::PeerError(text));
+    }
+
+    /// P-182: a real registration, of a cluster that the controller has to name anew. It is asked
+    /// for on the same connection once, and then not again for a while: a controller that accepts
+    /// every registration and knows none gets the next one after a backoff.
+    fn reregister(&mut self, conn: ConnId, text: String) {
+        self.set_cluster_id(None);
+        let until = self.now + self.config.backoff.stable;
+        let again = self.reregistered.replace(until);
+        if again.is_some_and(|until| self.now < until) {
+            let reason = Reason::RegisterRefused(text);
+            return self.lose(reason, Some(CloseCode::Normal), None);
+        }
+        self.notices.push(Notice::PeerError(text));
+        self.stay();
+        self.enter(Cause::Reregister, conn);
+        self.no_longer_ready();
+        self.notices.push(Notice::Reregister);
+        self.ask_to_register();
     }
 
     fn pinged(&mut self, id: Option<&str>) {

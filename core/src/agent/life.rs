@@ -73,13 +73,15 @@ impl Agent {
     }
 
     /// A registration is over, be it that another follows on the same connection: if it was good
-    /// for long, earlier failures do not count any more.
-    pub(super) fn no_longer_ready(&mut self) {
+    /// for long, which is returned, earlier failures do not count any more.
+    pub(super) fn no_longer_ready(&mut self) -> bool {
         let up = self.ready_since.take().map(|since| self.now - since);
-        if up.is_some_and(|up| up >= self.config.backoff.stable) {
+        let stable = up.is_some_and(|up| up >= self.config.backoff.stable);
+        if stable {
             self.failures = 0;
             self.gateway_was_stable();
         }
+        stable
     }
 
     pub(super) fn ask_to_register(&mut self) {
@@ -137,12 +139,12 @@ impl Agent {
         self.stay();
         self.drop_link();
         self.enter(Cause::Lost, conn);
-        let at_gateway = self.gateway.at;
-        self.gateway.lost(dialed);
         if self.phase == Phase::Stopped {
             return self.actions.push_back(Action::Stopped);
         }
-        self.no_longer_ready();
+        let at_gateway = self.gateway.at;
+        let stable = self.no_longer_ready();
+        self.gateway.lost(dialed, stable);
         self.failures = self.failures.saturating_add(1);
         // What only a person or a long time can change is not asked for often; that a gateway does
         // not want us tells nothing about the controller.

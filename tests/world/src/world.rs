@@ -166,6 +166,8 @@ struct World {
     gateway: bool,
     /// Connections of others with the agent's credential.
     second_agents: BTreeSet<u64>,
+    /// When the agent was told last that it is not known.
+    disowned: Option<Time>,
     /// A refused dial came with permission to stay away until then.
     excused_until: Time,
     tamperer: Option<Tamperer>,
@@ -255,6 +257,7 @@ impl World {
             calm_tunnels: u64::MAX,
             gateway,
             second_agents: BTreeSet::new(),
+            disowned: None,
             excused_until: Time::ZERO,
             tamperer: setup
                 .tamper

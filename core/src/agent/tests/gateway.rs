@@ -337,3 +337,26 @@ fn a_listed_gateway_that_is_no_host_is_an_error_of_the_configuration() {
     let refused = Agent::new(config, start);
     assert_eq!(refused.err(), Some(ConfigError::Gateway));
 }
+
+#[test]
+fn p180_a_gateway_that_keeps_nobody_leads_back_to_the_controller() {
+    let mut bench = Bench::with_gateway(URL);
+    let dial = bench.dials()[0].0;
+    bench.input(Input::Connected(dial));
+    bench.take();
+    let mut endpoints = Vec::new();
+    let mut conn = dial;
+    for up in [70, 1, 70, 1, 1] {
+        bench.pass_alive(secs(up));
+        bench.input(Input::Disconnected(conn, Down::Lost("cut".into())));
+        let (delay, ..) = bench.reconnect().unwrap();
+        bench.pass(delay);
+        let (next, endpoint) = bench.dials().pop().unwrap();
+        endpoints.push(matches!(endpoint, Endpoint::Gateway(_)));
+        bench.input(Input::Connected(next));
+        bench.take();
+        conn = next;
+    }
+    // Only the second in a row that did not last.
+    assert_eq!(endpoints, [true, true, true, true, false]);
+}

@@ -205,6 +205,30 @@ fn p182_cluster_not_found_leads_to_a_real_registration() {
 }
 
 #[test]
+fn p182_a_controller_that_knows_no_registration_gets_the_next_after_a_backoff() {
+    let mut bench = Bench::registered();
+    let error = json!({"type": "error", "payload": {"error": "cluster not found"}});
+    bench.frame(error.clone());
+    bench.register();
+    bench.frame(error.clone());
+    assert!(bench.sent().is_empty(), "no second registration at once");
+    let (delay, attempt, reason) = bench.reconnect().unwrap();
+    assert_eq!(
+        (attempt, reason),
+        (1, Reason::RegisterRefused("cluster not found".into()))
+    );
+    bench.pass(delay);
+    bench.connect();
+    assert_eq!(bench.agent.cluster_id(), None);
+    bench.register();
+    // And once it was good for long, the demand is taken at its word again.
+    bench.pass_alive(secs(70));
+    bench.sent();
+    bench.frame(error);
+    assert_eq!(bench.sent_types(), ["register"]);
+}
+
+#[test]
 fn p159_malformed_messages_cost_only_themselves() {
     let mut bench = Bench::registered();
     let stream = bench.request("r1");

@@ -4,12 +4,17 @@
 mod hostile;
 mod streams;
 
+use std::time::Duration;
+
 use super::{Event, World};
 use crate::{
     exchange::Check,
     link::{Side, Wire},
     message::message,
 };
+
+/// Between two such lies.
+const DISOWNED: Duration = Duration::from_secs(90);
 
 /// A request that is known to both sides, and what it is called between them.
 type Victim = Option<(u64, String)>;
@@ -72,6 +77,17 @@ impl World {
         }
     }
 
+    /// Whether the agent may be told that it is not known: twice within a short time cost it the
+    /// link, which elsewhere than in a storm nothing else does.
+    fn disowns(&mut self) -> bool {
+        let soon = self.disowned.is_some_and(|at| self.now < at + DISOWNED);
+        if soon && !self.weather.is_storm() {
+            return false;
+        }
+        self.disowned = Some(self.now);
+        true
+    }
+
     fn lies_to_agent(&mut self, victim: Victim) -> Vec<String> {
         let storm = self.weather.is_storm();
         let salt = self.rng.below(1 << 40);
@@ -91,7 +107,7 @@ impl World {
             }
             // A duplicate harms nobody: no taint.
             (3..=5, Some((n, name))) => self.duplicates(n, &name),
-            (6, _) => one(message(
+            (6, _) if self.disowns() => one(message(
                 "error",
                 "",
                 r#"{"error":"cluster not registered"}"#,

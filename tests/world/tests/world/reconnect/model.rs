@@ -63,6 +63,8 @@ pub(super) struct Model {
     at_gateway: bool,
     /// A gateway that is lost is dialled again once, then comes the controller's turn.
     next_is_gateway: bool,
+    /// The last link to it did not last.
+    short: bool,
     failures: u32,
     gateway_failures: u32,
     /// When the next dial is due.
@@ -91,6 +93,7 @@ impl Model {
             down: None,
             at_gateway: false,
             next_is_gateway: false,
+            short: false,
             failures: 0,
             gateway_failures: 0,
             due: Some(Time::ZERO),
@@ -265,12 +268,22 @@ impl Model {
     }
 
     fn lost(&mut self) {
-        self.not_ready();
+        let stable = self.not_ready();
         self.lost_at = Some(self.now);
         let at_gateway = self.link.take().is_some_and(|link| link.gateway);
         // After it disowned the agent, the controller is next.
         self.at_gateway = at_gateway && self.cluster.is_some();
         self.next_is_gateway = self.at_gateway;
+        if self.at_gateway {
+            // And after it kept the agent for a short time only, twice in a row.
+            let again = std::mem::replace(&mut self.short, !stable);
+            if again && !stable {
+                self.gateway_failures = self.gateway_failures.saturating_add(1);
+                (self.short, self.next_is_gateway) = (false, false);
+            }
+        } else {
+            self.short = false;
+        }
         if !self.is_allowed_to_stop {
             self.owed = Some(Owed::Reconnect);
         }
@@ -282,21 +295,24 @@ impl Model {
         if self.link.is_none() && self.owed.is_none() {
             self.gateway_failures = self.gateway_failures.saturating_add(gateway.into());
             (self.at_gateway, self.next_is_gateway) = (gateway, false);
+            self.short &= !gateway;
         }
     }
 
     /// Only a registration that was good for long lets earlier failures be forgotten.
-    fn not_ready(&mut self) {
+    fn not_ready(&mut self) -> bool {
         let Some(link) = &mut self.link else {
-            return;
+            return false;
         };
         let up = link.ready.take().map(|since| self.now - since);
-        if up.is_some_and(|up| up >= self.backoff.stable) {
+        let stable = up.is_some_and(|up| up >= self.backoff.stable);
+        if stable {
             self.failures = 0;
             if link.gateway {
                 self.gateway_failures = 0;
             }
         }
+        stable
     }
 
     fn waits(&mut self, delay: Duration, attempt: u32, reason: &Reason) -> Check {
