@@ -368,6 +368,23 @@ impl Agent {
 
 /// A port, or 0.
 fn port(number: Option<f64>) -> u16 {
-    let number = number.filter(|n| (1.0..=65_535.0).contains(n) && n.fract() == 0.0);
-    number.map_or(0, |n| n as u16)
+    // Only what is one comes back the same.
+    let port = |n: f64| Some(n as u16).filter(|port| f64::from(*port) == n);
+    number.and_then(port).unwrap_or_default()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::port;
+
+    #[test]
+    fn p071_what_is_no_port_is_none() {
+        for (number, expected) in [(1.0, 1), (65_535.0, 65_535), (53.5, 0), (-1.0, 0)] {
+            assert_eq!(port(Some(number)), expected, "{number}");
+        }
+        for number in [0.0, 65_536.0, f64::NAN, f64::INFINITY, 1e300] {
+            assert_eq!(port(Some(number)), 0, "{number}");
+        }
+        assert_eq!(port(None), 0);
+    }
 }
