@@ -46,7 +46,7 @@
 use std::{
     future::Future,
     io,
-    net::SocketAddr,
+    net::{Shutdown, SocketAddr},
     pin::Pin,
     sync::Arc,
     task::{Context, Poll},
@@ -64,7 +64,7 @@ use async_tungstenite::{
 };
 pub use controlplane_driver::*;
 use futures_rustls::{TlsConnector, client::TlsStream};
-use futures_util::future::Either;
+use futures_util::{AsyncRead, AsyncWrite, future::Either};
 use rustls::{ClientConfig, pki_types::ServerName};
 
 /// The agent on async-std; see the [crate]'s example.
@@ -92,6 +92,50 @@ impl Timer for Sleep {
     }
 }
 
+/// A TCP connection of async-std whose close the peer sees: async-std's own only flushes.
+#[derive(Debug)]
+pub struct Tcp(TcpStream);
+
+impl AsyncRead for Tcp {
+    fn poll_read(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buffer: &mut [u8],
+    ) -> Poll<io::Result<usize>> {
+        Pin::new(&mut self.0).poll_read(cx, buffer)
+    }
+}
+
+impl AsyncWrite for Tcp {
+    fn poll_write(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        data: &[u8],
+    ) -> Poll<io::Result<usize>> {
+        Pin::new(&mut self.0).poll_write(cx, data)
+    }
+
+    fn poll_write_vectored(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        data: &[io::IoSlice<'_>],
+    ) -> Poll<io::Result<usize>> {
+        Pin::new(&mut self.0).poll_write_vectored(cx, data)
+    }
+
+    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.0).poll_flush(cx)
+    }
+
+    fn poll_close(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Poll::Ready(match self.0.shutdown(Shutdown::Write) {
+            // The peer was faster.
+            Err(error) if error.kind() == io::ErrorKind::NotConnected => Ok(()),
+            closed => closed,
+        })
+    }
+}
+
 /// A UDP socket of async-std.
 #[derive(Debug)]
 pub struct Udp(UdpSocket);
@@ -111,7 +155,7 @@ impl Datagrams for Udp {
     reason = "the futures outlive the borrow, which `async fn` cannot say"
 )]
 impl Runtime for AsyncStd {
-    type Io = Either<TcpStream, Box<TlsStream<TcpStream>>>;
+    type Io = Either<Tcp, Box<TlsStream<Tcp>>>;
     type Socket = WebSocketStream<Metered<Self::Io>>;
     type Timer = Sleep;
     type Udp = Udp;
@@ -136,7 +180,7 @@ impl Runtime for AsyncStd {
             // async-std's own stream does not lend its descriptor; the one below it does.
             let tcp = async_io::Async::<std::net::TcpStream>::connect(address).await?;
             tune(&tcp)?;
-            Ok(Either::Left(tcp.into_inner()?.into()))
+            Ok(Either::Left(Tcp(tcp.into_inner()?.into())))
         }
     }
 

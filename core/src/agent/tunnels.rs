@@ -12,6 +12,8 @@
 //! tunnel has a stream for each client (P-198); it begins with a datagram, ends by silence, and
 //! has no message for either. Neither has a window: what a service does not take in time ends it.
 
+mod udp;
+
 use alloc::{
     boxed::Box,
     format,
@@ -24,14 +26,12 @@ use super::{
     Agent,
     asked::Refused,
     exchange::Exchange,
-    incoming::{MAX_ID, MAX_UNKNOWN},
     outgoing::{Form, refusal_while},
 };
 use crate::{
     action::{Action, Target},
     error::{PeerFault, SendError},
     input::{Kind, StreamEnd, StreamId},
-    notices::clip,
     rules::{self, Named, TunnelTarget},
     streams::Item,
     time::Time,
@@ -224,68 +224,6 @@ impl Agent {
         self.wake();
     }
 
-    // ------------------------------------------------------------ UDP
-
-    pub(super) fn udp_data(&mut self, fields: &Fields<'_>) {
-        let tunnel_id = fields.tunnel_id.as_deref().unwrap_or_default();
-        let client_addr = fields.client_addr.as_deref().unwrap_or_default();
-        if tunnel_id.is_empty() || tunnel_id.len() > MAX_ID || client_addr.len() > MAX_ID {
-            return self.tolerated(None, PeerFault::Missing("tunnel_id"));
-        }
-        let flow = Flow {
-            tunnel_id: tunnel_id.into(),
-            client_addr: client_addr.into(),
-            client_port: port(fields.client_port),
-        };
-        // Without data it is an empty datagram.
-        let data = fields.data.as_deref().unwrap_or_default();
-        let data = match self.base64.decode(data) {
-            Ok(data) => Bytes::from(data),
-            Err(fault) => return self.tolerated(None, fault),
-        };
-        if data.len() > rules::MAX_DATAGRAM {
-            // It costs itself: UDP promises nothing.
-            self.tolerated(None, PeerFault::MessageTooLong);
-            let text = format!("a datagram is longer than {} bytes", rules::MAX_DATAGRAM);
-            return self.refuse_udp(tunnel_id, &text);
-        }
-        let id = match self.flows.get(&flow) {
-            Some(id) => *id,
-            None if refusal_while(self.phase).is_some() => return,
-            None => match self.open_flow(flow, fields) {
-                Ok(id) => id,
-                Err(Refused { fault, text }) => {
-                    self.tolerated(None, fault);
-                    return self.refuse_udp(tunnel_id, &text);
-                }
-            },
-        };
-        self.tunnel_takes(id, Kind::Datagram, data);
-    }
-
-    /// A client that was not heard before. Clients come with every datagram and stay until they
-    /// have long been silent, so that they get no more than their part of the streams.
-    fn open_flow(&mut self, flow: Flow, fields: &Fields<'_>) -> Result<StreamId, Refused> {
-        let target = self.target(fields)?;
-        if self.flows.len() >= self.config.limits.flows() {
-            return Err(PeerFault::TooManyStreams.into());
-        }
-        Ok(self.open_tunnel("", Some(flow), &target)?)
-    }
-
-    /// Says once of a tunnel that it is refused (P-166): there is no message for it but an error
-    /// that is about no stream.
-    fn refuse_udp(&mut self, tunnel_id: &str, text: &str) {
-        let known = self.refused_tunnels.contains(tunnel_id);
-        if known || self.refused_tunnels.len() >= MAX_UNKNOWN {
-            self.stats.coalesced += 1;
-            return;
-        }
-        self.refused_tunnels.insert(tunnel_id.into());
-        let text = format!("UDP tunnel {:?}: {text}", clip(tunnel_id));
-        self.refuse(None, Form::Error, &text);
-    }
-
     // ------------------------------------------------------------ from the local end
 
     pub(super) fn tunnel_open(&mut self, id: StreamId) {
@@ -382,10 +320,9 @@ impl Agent {
 
 /// A port, or 0.
 fn port(number: Option<f64>) -> u16 {
-    let number = number.filter(|n| (1.0..=65_535.0).contains(n));
-    // `fract` is not in `core`.
-    let whole = number.filter(|n| f64::from(*n as u16) == *n);
-    whole.map_or(0, |n| n as u16)
+    // Only what is one comes back the same.
+    let port = |n: f64| Some(n as u16).filter(|port| f64::from(*port) == n);
+    number.and_then(port).unwrap_or_default()
 }
 
 #[cfg(test)]
@@ -393,11 +330,11 @@ mod tests {
     use super::port;
 
     #[test]
-    fn p071_a_port_is_a_whole_number_that_can_be_one() {
-        for (number, expected) in [(1.0, 1), (5432.0, 5432), (65_535.0, 65_535)] {
-            assert_eq!(port(Some(number)), expected);
+    fn p071_what_is_no_port_is_none() {
+        for (number, expected) in [(1.0, 1), (65_535.0, 65_535), (53.5, 0), (-1.0, 0)] {
+            assert_eq!(port(Some(number)), expected, "{number}");
         }
-        for number in [0.0, -1.0, 0.5, 53.5, 65_535.5, 65_536.0, 1e300, f64::NAN] {
+        for number in [0.0, 65_536.0, f64::NAN, f64::INFINITY, 1e300] {
             assert_eq!(port(Some(number)), 0, "{number}");
         }
         assert_eq!(port(None), 0);

@@ -43,7 +43,7 @@ on_both! {
 
 /// A runtime whose names have a dead address before the living one.
 #[derive(Clone, Default)]
-struct TwoAddresses<R>(R, Option<SocketAddr>);
+pub(crate) struct TwoAddresses<R>(pub(crate) R, pub(crate) Option<SocketAddr>);
 
 impl<R: Runtime> Runtime for TwoAddresses<R> {
     type Io = R::Io;

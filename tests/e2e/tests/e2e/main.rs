@@ -3,6 +3,7 @@
 
 mod bench;
 mod cable;
+mod configured;
 mod demo;
 mod docs;
 mod edges;

@@ -128,6 +128,15 @@ impl<T: AsyncRead + AsyncWrite + Unpin> Played<T> {
         }
     }
 
+    /// The next binary message.
+    pub(crate) async fn binary(&mut self) -> Vec<u8> {
+        loop {
+            if let Message::Binary(frame) = self.socket.next().await.unwrap().unwrap() {
+                return frame.into();
+            }
+        }
+    }
+
     /// The next message of that type.
     pub(crate) async fn until(&mut self, kind: &str) -> Value {
         loop {

@@ -9,6 +9,7 @@ use tokio::net::UdpSocket;
 use super::{TunnelTarget, none_left, tunnelled};
 use crate::{
     bench::{on_both, pattern},
+    hub::TwoAddresses,
     played::{Played, agent, decoded, encoded, listen},
 };
 
@@ -16,6 +17,7 @@ on_both! {
     p198_clients_of_one_tunnel_never_see_each_others_answers
     p205_datagrams_keep_their_boundaries
     a_udp_service_that_is_not_there_is_named_and_costs_nothing
+    every_address_of_a_udp_service_is_tried
     p174_a_lost_connection_ends_udp_sockets
 }
 
@@ -144,6 +146,25 @@ async fn a_udp_service_that_is_not_there_is_named_and_costs_nothing<R: Runtime>(
     let answer = played.until("udp_tunnel_data").await;
     assert_eq!(decoded(&answer["payload"]["data"]), b"answer");
     assert_eq!(answer["payload"]["client_port"], 1);
+}
+
+async fn every_address_of_a_udp_service_is_tried<R: Runtime>(runtime: R) {
+    let closed = UdpSocket::bind("127.0.0.1:0").await.unwrap();
+    let dead = closed.local_addr().unwrap();
+    drop(closed);
+    let Two {
+        service,
+        hub: _hub,
+        agent: _agent,
+        ends: [(mut reader, mut writer), _],
+    } = two(TwoAddresses(runtime, Some(dead))).await;
+    // What showed that nobody is there is not lost.
+    writer.write("q".into()).await.unwrap();
+    let mut buffer = [0; 64];
+    let (len, from) = service.recv_from(&mut buffer).await.unwrap();
+    assert_eq!(&buffer[..len], b"q");
+    service.send_to(b"answer", from).await.unwrap();
+    assert_eq!(next(&mut reader).await, b"answer");
 }
 
 async fn p174_a_lost_connection_ends_udp_sockets<R: Runtime>(runtime: R) {
