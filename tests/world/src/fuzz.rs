@@ -27,6 +27,17 @@ const START: Start = Start {
     nonce: [0; 16],
 };
 
+/// A world that the bytes decide, weather and all, shorter than those of seeds.
+///
+/// # Panics
+///
+/// If a rule does not hold; with what happened before.
+pub fn world(data: &[u8]) {
+    if let Err(violation) = crate::run(&crate::Setup::of_bytes(data)) {
+        panic!("{violation}");
+    }
+}
+
 /// Any bytes, cut at newlines, as messages to both machines once they are registered, and as
 /// arguments of the rules.
 ///

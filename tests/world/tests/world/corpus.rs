@@ -43,3 +43,8 @@ fn differential() {
 fn roundtrip() {
     replay("roundtrip", fuzz::roundtrip);
 }
+
+#[test]
+fn world() {
+    replay("world", fuzz::world);
+}

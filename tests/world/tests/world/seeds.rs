@@ -1,14 +1,16 @@
-//! With what the fuzzers begin, as readable code. `WORLD_SEEDS=write` writes it into the corpus, next
+//! With what the fuzzers begin, as readable code. `CORPUS=write` writes it into the corpus, next
 //! to what fuzzing found; the test sees to it that what is committed is what stands here.
 
 mod calls;
 mod messages;
+mod worlds;
 
 use std::{env, fs, path::Path};
 
 use self::{
     calls::{agent_calls, controller_calls},
     messages::{decode, differential, roundtrip},
+    worlds::world,
 };
 
 type Seed = (&'static str, Vec<u8>);
@@ -16,13 +18,14 @@ type Seed = (&'static str, Vec<u8>);
 #[test]
 fn the_corpus_has_what_stands_here() {
     let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../fuzz/corpus");
-    let write = env::var_os("WORLD_SEEDS").is_some();
+    let write = env::var_os("CORPUS").is_some();
     for (target, seeds) in [
         ("agent_calls", agent_calls()),
         ("controller_calls", controller_calls()),
         ("decode", decode()),
         ("differential", differential()),
         ("roundtrip", roundtrip()),
+        ("world", world()),
     ] {
         fs::create_dir_all(root.join(target)).unwrap();
         for (name, bytes) in seeds {
@@ -31,7 +34,7 @@ fn the_corpus_has_what_stands_here() {
                 fs::write(&path, &bytes).unwrap();
             }
             let same = fs::read(&path).is_ok_and(|found| found == bytes);
-            assert!(same, "{}: run this with WORLD_SEEDS=write", path.display());
+            assert!(same, "{}: run this with CORPUS=write", path.display());
         }
     }
 }
