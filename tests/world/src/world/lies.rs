@@ -174,10 +174,44 @@ impl World {
                     .map(|kind| message(kind, &format!("nobody{salt}"), r#"{"status":200}"#)),
             ),
             (8, _) if storm && self.rng.chance(250) => one(" ".repeat(300 << 10)),
-            (9 | 10, _) => one(message("ping", &format!("p{salt}"), "{}")),
+            (9, _) => one(message("ping", &format!("p{salt}"), "{}")),
+            (10, _) => self.late_answers(),
             (11..=18, victim) => self.stream_lies_to_controller(victim),
             _ => one(garbage(salt)),
         }
+    }
+}
+
+impl World {
+    /// An original agent goes on with what an earlier connection, or an earlier controller, asked
+    /// for (P-091): nobody waits for it here, and nobody else is harmed.
+    fn late_answers(&mut self) -> Vec<String> {
+        let over = |n: &u64| {
+            let exchange = self.exchanges.get(n);
+            exchange.is_some_and(|e| !e.is_open() && !e.is_served() && !e.is_strangers())
+        };
+        let old: Vec<(u64, String)> = self
+            .names
+            .iter()
+            .filter(|(n, _)| over(n))
+            .map(|(n, name)| (*n, name.clone()))
+            .collect();
+        if old.is_empty() {
+            return Vec::new();
+        }
+        let (n, name) = &old[self.rng.len(0, old.len() - 1)];
+        self.taint(*n);
+        self.count("late answers");
+        let (head, data) = (r#"{"status":200}"#, r#"{"data":"bGF0ZQ=="}"#);
+        Vec::from([
+            message("proxy_response_header", name, head),
+            message("proxy_response_chunk", name, data),
+            message("proxy_response_end", name, "{}"),
+            message("proxy_response", name, head),
+            message("proxy_websocket_data", name, data),
+            message("proxy_websocket_close", name, "{}"),
+            message("proxy_error", name, r#"{"error":"late"}"#),
+        ])
     }
 }
 

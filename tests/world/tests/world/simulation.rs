@@ -58,7 +58,7 @@ fn single() -> Option<Setup> {
 }
 
 /// What 100 worlds have to contain, or they prove little.
-const EXPECTED: [&str; 84] = [
+const EXPECTED: [&str; 85] = [
     "agent crashed",
     "agent told to stop",
     "aliens",
@@ -109,6 +109,7 @@ const EXPECTED: [&str; 84] = [
     "gateway away",
     "held",
     "hostile messages",
+    "late answers",
     "link: dial timeout",
     "link: idle",
     "link: peer's fault",
