@@ -19,6 +19,7 @@ use crate::{
     action::Action,
     error::{Failure, OpenError, PeerFault, SendError},
     input::{Kind, RequestHead, ResponseHead, StreamClose, StreamEnd, StreamId},
+    notices::clip,
     rules::Channels,
     streams::Item,
     wire::{
@@ -195,11 +196,11 @@ impl Controller {
         };
         if !socket.open {
             let text = "the cluster's agent closed the stream before it was open";
-            return self.answer_failed(id, text.into());
+            return self.answer_failed(id, text);
         }
         if !socket.result && socket.channels.tells_success() {
             let text = "the stream ended before the command's result was known";
-            return self.answer_failed(id, text.into());
+            return self.answer_failed(id, text);
         }
         // An original agent never says how a stream was closed (P-047); here the result did.
         let told = socket.result && socket.channels.tells_success();
@@ -214,10 +215,12 @@ impl Controller {
         self.tidy(id);
     }
 
-    /// What the agent's text about a failure amounts to.
-    pub(super) fn failure(&mut self, id: StreamId, text: String) -> Failure {
+    /// What the agent's text about a failure amounts to; the status stands at its end, be it long.
+    pub(super) fn failure(&mut self, id: StreamId, text: &str) -> Failure {
         let refused = self.socket(id).is_some_and(|s| !s.open && !s.answers);
-        match status_of(&text).filter(|_| refused) {
+        let status = status_of(text).filter(|_| refused);
+        let text = clip(text);
+        match status {
             Some(status) => Failure::Refused { status, text },
             None => Failure::Agent(text),
         }
