@@ -8,12 +8,15 @@ use bytes::Bytes;
 use crate::{
     config::AgentInfo,
     error::{Failure, PeerFault, Reason},
+    hidden::Hidden,
     input::{ConnId, Kind, RequestHead, ResponseHead, StreamClose, StreamId},
     rules::{Credentials, IdentityPolicy},
 };
 
 /// Something the adapter is to do.
-#[derive(Debug, Eq, PartialEq)]
+///
+/// `Debug` tells of data and messages only how long they are: they may hold secrets.
+#[derive(Eq, PartialEq)]
 #[must_use]
 #[non_exhaustive]
 pub enum Action {
@@ -73,8 +76,44 @@ pub enum Action {
     Writable(StreamId),
 }
 
-/// A message to write.
-#[derive(Debug, Eq, PartialEq)]
+impl fmt::Debug for Action {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let tuple = |f: &mut fmt::Formatter<'_>, name: &str, fields: &[&dyn fmt::Debug]| {
+            let mut tuple = f.debug_tuple(name);
+            fields.iter().for_each(|field| {
+                tuple.field(field);
+            });
+            tuple.finish()
+        };
+        match self {
+            Self::Close(conn, code, text) => tuple(f, "Close", &[conn, code, text]),
+            Self::Closed(id, close, failure) => tuple(f, "Closed", &[id, close, failure]),
+            Self::Connect(conn, endpoint) => tuple(f, "Connect", &[conn, endpoint]),
+            Self::Deliver(id, kind, data) => tuple(f, "Deliver", &[id, kind, &Hidden(data)]),
+            Self::Discard(id) => tuple(f, "Discard", &[id]),
+            Self::Failed(id, failure) => tuple(f, "Failed", &[id, failure]),
+            Self::Finish(id) => tuple(f, "Finish", &[id]),
+            Self::Head(id, head) => tuple(f, "Head", &[id, head]),
+            Self::Notice(notice) => tuple(f, "Notice", &[notice]),
+            Self::Open(id, target) => tuple(f, "Open", &[id, target]),
+            Self::ReconnectAfter {
+                delay,
+                attempt,
+                reason,
+            } => tuple(f, "ReconnectAfter", &[delay, attempt, reason]),
+            Self::Registered(registration) => tuple(f, "Registered", &[registration]),
+            Self::Joined(conn, joined) => tuple(f, "Joined", &[conn, joined]),
+            Self::Left(reason) => tuple(f, "Left", &[reason]),
+            Self::Reset(id) => tuple(f, "Reset", &[id]),
+            Self::Send(conn, frame) => tuple(f, "Send", &[conn, frame]),
+            Self::Stopped => f.write_str("Stopped"),
+            Self::Writable(id) => tuple(f, "Writable", &[id]),
+        }
+    }
+}
+
+/// A message to write. `Debug` tells only how long it is.
+#[derive(Eq, PartialEq)]
 #[non_exhaustive]
 pub enum OutFrame {
     /// Binary.
@@ -83,6 +122,19 @@ pub enum OutFrame {
     Ping,
     /// Text; handed over without copy.
     Text(String),
+}
+
+impl fmt::Debug for OutFrame {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Binary(data) => f.debug_tuple("Binary").field(&Hidden(data)).finish(),
+            Self::Ping => f.write_str("Ping"),
+            Self::Text(text) => f
+                .debug_tuple("Text")
+                .field(&Hidden(text.as_bytes()))
+                .finish(),
+        }
+    }
 }
 
 /// Whom the agent dials.

@@ -3,9 +3,12 @@
 //! A fault of the peer is never an `Err`: it comes out of `poll` as an action or a notice.
 
 use alloc::string::String;
+use core::fmt;
 
 use bytes::Bytes;
 use thiserror::Error;
+
+use crate::hidden::Hidden;
 
 /// The configuration contradicts itself.
 #[derive(Clone, Copy, Debug, Eq, Error, PartialEq)]
@@ -40,8 +43,8 @@ pub enum ConfigError {
     ZeroPeriod,
 }
 
-/// Data was not taken; it comes back with the error.
-#[derive(Debug, Eq, Error, PartialEq)]
+/// Data was not taken; it comes back with the error. `Debug` tells only how long it is.
+#[derive(Eq, Error, PartialEq)]
 pub enum SendError {
     /// No room: wait for [`crate::Action::Writable`].
     #[error("no room in the send queue")]
@@ -49,6 +52,16 @@ pub enum SendError {
     /// The stream is over: drop the data.
     #[error("the stream is closed")]
     Closed(Bytes),
+}
+
+impl fmt::Debug for SendError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let (name, data) = match self {
+            Self::Blocked(data) => ("Blocked", data),
+            Self::Closed(data) => ("Closed", data),
+        };
+        f.debug_tuple(name).field(&Hidden(data)).finish()
+    }
 }
 
 /// A request could not be opened.

@@ -104,6 +104,7 @@ mod backoff;
 mod config;
 mod controller;
 mod error;
+mod hidden;
 mod input;
 mod link;
 mod machine;
