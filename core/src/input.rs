@@ -96,6 +96,16 @@ pub enum Kind {
     Text,
 }
 
+impl Kind {
+    /// What a piece is as a message of a WebSocket.
+    pub(crate) const fn of_message(self) -> Self {
+        match self {
+            Self::Text => Self::Text,
+            Self::Binary | Self::Bytes | Self::Datagram => Self::Binary,
+        }
+    }
+}
+
 /// Why a dial failed or a connection ended.
 #[derive(Clone, Debug, Eq, PartialEq)]
 #[non_exhaustive]

@@ -20,7 +20,7 @@ use crate::{
     error::{Failure, OpenError, PeerFault, SendError},
     input::{Kind, RequestHead, ResponseHead, StreamClose, StreamEnd, StreamId},
     notices::clip,
-    rules::Channels,
+    rules::{self, Channels},
     streams::Item,
     wire::{
         decode::Fields,
@@ -112,11 +112,7 @@ impl Controller {
 
     /// The agent says that the Kubernetes API switched protocols.
     pub(super) fn upgraded(&mut self, id: StreamId, head: ResponseHead) {
-        let chosen = head
-            .headers
-            .iter()
-            .find(|(name, _)| name.eq_ignore_ascii_case("sec-websocket-protocol"));
-        let chosen = chosen.map_or(String::new(), |(_, value)| value.trim().into());
+        let chosen = rules::chosen_protocol(&head.headers);
         let Some(stream) = self.streams.get_mut(id) else {
             return;
         };
@@ -124,7 +120,7 @@ impl Controller {
         let Some(socket) = &mut stream.state.socket else {
             return;
         };
-        let offered = chosen.is_empty() || socket.offered.contains(&chosen);
+        let offered = chosen.is_empty() || socket.offered.iter().any(|name| name == chosen);
         if answered || !offered {
             let fault = match offered {
                 true => PeerFault::Malformed,
@@ -132,7 +128,7 @@ impl Controller {
             };
             return self.break_off(id, fault);
         }
-        socket.opened(&chosen);
+        socket.opened(chosen);
         stream.state.answered = true;
         self.actions.push_back(Action::Head(id, head));
     }
@@ -277,11 +273,7 @@ impl Controller {
             self.give_up(id, Failure::MessageTooLong);
             return Err(SendError::Closed(data));
         }
-        let kind = match kind {
-            Kind::Bytes | Kind::Datagram => Kind::Binary,
-            kind => kind,
-        };
-        self.streams.enqueue(id, kind, data, &limits)
+        self.streams.enqueue(id, kind.of_message(), data, &limits)
     }
 
     /// The client closed its WebSocket, or is gone: the agent is told behind what the client sent
