@@ -137,14 +137,26 @@ impl fmt::Debug for OutFrame {
     }
 }
 
-/// Whom the agent dials.
-#[derive(Clone, Debug, Eq, PartialEq)]
+/// Whom the agent dials. `Debug` leaves out the query of a URL, which may hold a secret.
+#[derive(Clone, Eq, PartialEq)]
 pub enum Endpoint {
     /// The controller, at the URL that the adapter was given.
     Controller,
     /// A gateway, at this URL, which is permitted and complete: `wss` or `ws`, with path and query
     /// (P-007). The token goes into the header, as for the controller.
     Gateway(String),
+}
+
+impl fmt::Debug for Endpoint {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Controller => f.write_str("Controller"),
+            Self::Gateway(url) => {
+                let shown = url.split('?').next().unwrap_or_default();
+                f.debug_tuple("Gateway").field(&shown).finish()
+            }
+        }
+    }
 }
 
 /// The local end that a stream is to be connected to.
@@ -224,8 +236,9 @@ pub enum CloseCode {
     Superseded = 4001,
 }
 
-/// What `register_success` said (P-053). `token` is never adopted and not kept.
-#[derive(Clone, Debug, Default, Eq, PartialEq)]
+/// What `register_success` said (P-053). `token` is never adopted and not kept. `Debug` leaves out
+/// the URLs, which may hold a secret.
+#[derive(Clone, Default, Eq, PartialEq)]
 pub struct Registration {
     /// Id of the cluster.
     pub cluster_id: String,
@@ -244,6 +257,18 @@ pub struct Registration {
     /// A gateway that the controller names. It is dialled where
     /// [`crate::AgentConfig::gateways`] permits.
     pub gateway_ws_url: String,
+}
+
+impl fmt::Debug for Registration {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Registration")
+            .field("cluster_id", &self.cluster_id)
+            .field("cluster_uuid", &self.cluster_uuid)
+            .field("name", &self.name)
+            .field("status", &self.status)
+            .field("workspace_id", &self.workspace_id)
+            .finish_non_exhaustive()
+    }
 }
 
 /// What `register` said of an agent, as far as the controller's embedder has use for it.

@@ -80,7 +80,7 @@ pub enum OpenError {
     /// The request needs another identity policy than the agent has (P-194).
     #[error("the agent's identity policy is not the one that the request needs")]
     Policy,
-    /// More than [`crate::Limits::streams`].
+    /// More than [`crate::Limits::streams`], of which clients of UDP tunnels get half.
     #[error("too many requests at once to this cluster")]
     TooManyStreams,
     /// The agent opens no TCP or UDP tunnels, as far as it said.
@@ -107,7 +107,8 @@ pub enum Failure {
     /// The agent broke the protocol on this stream.
     #[error("the cluster's agent broke the protocol: {0}")]
     Fault(PeerFault),
-    /// A message of a WebSocket stream is longer than [`crate::Limits::message`].
+    /// A message of a WebSocket stream, or a datagram, is longer than [`crate::Limits::message`] or
+    /// than UDP can carry.
     #[error("a message is longer than the permitted amount")]
     MessageTooLong,
     /// The client reads more slowly than the cluster answers, beyond [`crate::Limits`].
@@ -205,7 +206,7 @@ pub enum PeerFault {
     /// A header name or value cannot stand in HTTP.
     #[error("invalid header")]
     Header,
-    /// Longer than [`crate::Limits::message`].
+    /// Longer than [`crate::Limits::message`], or a datagram longer than UDP can carry.
     #[error("message of a stream too long")]
     MessageTooLong,
     /// Not JSON, or not of the expected shape.
@@ -236,7 +237,7 @@ pub enum PeerFault {
     /// The target of a tunnel is no service and no port (P-140).
     #[error("invalid target of a tunnel")]
     Target,
-    /// More than [`crate::Limits::streams`].
+    /// More than [`crate::Limits::streams`], of which clients of UDP tunnels get half.
     #[error("too many requests at once")]
     TooManyStreams,
     /// A message of type text that is not UTF-8.

@@ -18,8 +18,9 @@ mod tests {
     use bytes::Bytes;
 
     use crate::{
-        Action, Agent, AgentConfig, ConnId, Controller, ControllerConfig, Frame, Input, Kind,
-        Machine, OutFrame, RequestHead, ResponseHead, SendError, Socket, Start, StreamId, Time,
+        Action, Agent, AgentConfig, ConnId, Controller, ControllerConfig, Endpoint, Frame, Input,
+        Kind, Machine, OutFrame, Registration, RequestHead, ResponseHead, SendError, Socket, Start,
+        StreamId, Time,
     };
 
     const SECRET: &str = "hunter2";
@@ -33,6 +34,14 @@ mod tests {
     fn p199_no_public_value_shows_what_it_carries() {
         let data = Bytes::from_static(SECRET.as_bytes());
         let frame = || OutFrame::Text(SECRET.into());
+        let url = || format!("wss://gw.example/ws?session={SECRET}");
+        let registration = Registration {
+            cluster_id: "6f1c".into(),
+            gateway_ws_url: url(),
+            tunnel_url: url(),
+            api_server: url(),
+            ..Registration::default()
+        };
         let head = ResponseHead {
             status: 200,
             headers: Vec::from([(String::from("Set-Cookie"), String::from(SECRET))]),
@@ -70,6 +79,14 @@ mod tests {
             (
                 format!("{:?}", Action::Head(StreamId(1), head)),
                 "Set-Cookie",
+            ),
+            (
+                format!("{:?}", Action::Connect(ConnId(1), Endpoint::Gateway(url()))),
+                "wss://gw.example/ws\"",
+            ),
+            (
+                format!("{:?}", Action::Registered(registration)),
+                "cluster_id: \"6f1c\"",
             ),
         ] {
             assert!(shown.contains(visible), "{shown}");
