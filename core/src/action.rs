@@ -8,12 +8,15 @@ use bytes::Bytes;
 use crate::{
     config::AgentInfo,
     error::{Failure, PeerFault, Reason},
+    hidden::Hidden,
     input::{ConnId, Kind, RequestHead, ResponseHead, StreamClose, StreamId},
     rules::{Credentials, IdentityPolicy},
 };
 
 /// Something the adapter is to do.
-#[derive(Debug, Eq, PartialEq)]
+///
+/// `Debug` tells of data and messages only how long they are: they may hold secrets.
+#[derive(Eq, PartialEq)]
 #[must_use]
 #[non_exhaustive]
 pub enum Action {
@@ -73,8 +76,44 @@ pub enum Action {
     Writable(StreamId),
 }
 
-/// A message to write.
-#[derive(Debug, Eq, PartialEq)]
+impl fmt::Debug for Action {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let tuple = |f: &mut fmt::Formatter<'_>, name: &str, fields: &[&dyn fmt::Debug]| {
+            let mut tuple = f.debug_tuple(name);
+            fields.iter().for_each(|field| {
+                tuple.field(field);
+            });
+            tuple.finish()
+        };
+        match self {
+            Self::Close(conn, code, text) => tuple(f, "Close", &[conn, code, text]),
+            Self::Closed(id, close, failure) => tuple(f, "Closed", &[id, close, failure]),
+            Self::Connect(conn, endpoint) => tuple(f, "Connect", &[conn, endpoint]),
+            Self::Deliver(id, kind, data) => tuple(f, "Deliver", &[id, kind, &Hidden(data)]),
+            Self::Discard(id) => tuple(f, "Discard", &[id]),
+            Self::Failed(id, failure) => tuple(f, "Failed", &[id, failure]),
+            Self::Finish(id) => tuple(f, "Finish", &[id]),
+            Self::Head(id, head) => tuple(f, "Head", &[id, head]),
+            Self::Notice(notice) => tuple(f, "Notice", &[notice]),
+            Self::Open(id, target) => tuple(f, "Open", &[id, target]),
+            Self::ReconnectAfter {
+                delay,
+                attempt,
+                reason,
+            } => tuple(f, "ReconnectAfter", &[delay, attempt, reason]),
+            Self::Registered(registration) => tuple(f, "Registered", &[registration]),
+            Self::Joined(conn, joined) => tuple(f, "Joined", &[conn, joined]),
+            Self::Left(reason) => tuple(f, "Left", &[reason]),
+            Self::Reset(id) => tuple(f, "Reset", &[id]),
+            Self::Send(conn, frame) => tuple(f, "Send", &[conn, frame]),
+            Self::Stopped => f.write_str("Stopped"),
+            Self::Writable(id) => tuple(f, "Writable", &[id]),
+        }
+    }
+}
+
+/// A message to write. `Debug` tells only how long it is.
+#[derive(Eq, PartialEq)]
 #[non_exhaustive]
 pub enum OutFrame {
     /// Binary.
@@ -85,14 +124,39 @@ pub enum OutFrame {
     Text(String),
 }
 
-/// Whom the agent dials.
-#[derive(Clone, Debug, Eq, PartialEq)]
+impl fmt::Debug for OutFrame {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Binary(data) => f.debug_tuple("Binary").field(&Hidden(data)).finish(),
+            Self::Ping => f.write_str("Ping"),
+            Self::Text(text) => f
+                .debug_tuple("Text")
+                .field(&Hidden(text.as_bytes()))
+                .finish(),
+        }
+    }
+}
+
+/// Whom the agent dials. `Debug` leaves out the query of a URL, which may hold a secret.
+#[derive(Clone, Eq, PartialEq)]
 pub enum Endpoint {
     /// The controller, at the URL that the adapter was given.
     Controller,
     /// A gateway, at this URL, which is permitted and complete: `wss` or `ws`, with path and query
     /// (P-007). The token goes into the header, as for the controller.
     Gateway(String),
+}
+
+impl fmt::Debug for Endpoint {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Controller => f.write_str("Controller"),
+            Self::Gateway(url) => {
+                let shown = url.split('?').next().unwrap_or_default();
+                f.debug_tuple("Gateway").field(&shown).finish()
+            }
+        }
+    }
 }
 
 /// The local end that a stream is to be connected to.
@@ -172,8 +236,9 @@ pub enum CloseCode {
     Superseded = 4001,
 }
 
-/// What `register_success` said (P-053). `token` is never adopted and not kept.
-#[derive(Clone, Debug, Default, Eq, PartialEq)]
+/// What `register_success` said (P-053). `token` is never adopted and not kept. `Debug` leaves out
+/// the URLs, which may hold a secret.
+#[derive(Clone, Default, Eq, PartialEq)]
 pub struct Registration {
     /// Id of the cluster.
     pub cluster_id: String,
@@ -192,6 +257,18 @@ pub struct Registration {
     /// A gateway that the controller names. It is dialled where
     /// [`crate::AgentConfig::gateways`] permits.
     pub gateway_ws_url: String,
+}
+
+impl fmt::Debug for Registration {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Registration")
+            .field("cluster_id", &self.cluster_id)
+            .field("cluster_uuid", &self.cluster_uuid)
+            .field("name", &self.name)
+            .field("status", &self.status)
+            .field("workspace_id", &self.workspace_id)
+            .finish_non_exhaustive()
+    }
 }
 
 /// What `register` said of an agent, as far as the controller's embedder has use for it.

@@ -23,7 +23,7 @@ use alloc::{
     collections::{BTreeMap, BTreeSet, VecDeque},
     string::String,
 };
-use core::time::Duration;
+use core::{fmt, time::Duration};
 
 use bytes::Bytes;
 
@@ -48,7 +48,6 @@ use crate::{
 ///
 /// It wants to connect at once, and for ever: [`Action::Stopped`] comes only after
 /// [`Input::Shutdown`].
-#[derive(Debug)]
 pub struct Agent {
     config: AgentConfig,
     start: Start,
@@ -82,6 +81,17 @@ pub struct Agent {
     /// UDP tunnels that were refused, as far as they were told.
     refused_tunnels: BTreeSet<Box<str>>,
     stats: Stats,
+}
+
+/// What it holds stays out: bodies, messages and heads may hold secrets.
+impl fmt::Debug for Agent {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Agent")
+            .field("phase", &self.phase)
+            .field("now", &self.now)
+            .field("stats", &self.stats())
+            .finish_non_exhaustive()
+    }
 }
 
 impl Agent {

@@ -26,7 +26,7 @@ use alloc::{
     string::String,
     vec::Vec,
 };
-use core::time::Duration;
+use core::{fmt, time::Duration};
 
 use bytes::Bytes;
 
@@ -50,7 +50,6 @@ use crate::{
 };
 
 /// The controller's side of the protocol toward one agent. See [`Machine`] for how it is driven.
-#[derive(Debug)]
 pub struct Controller {
     config: ControllerConfig,
     start: Start,
@@ -85,6 +84,17 @@ enum Life {
     Running,
     Draining,
     Stopped,
+}
+
+/// What it holds stays out: bodies, messages and heads may hold secrets.
+impl fmt::Debug for Controller {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Controller")
+            .field("current", &self.current)
+            .field("now", &self.now)
+            .field("stats", &self.stats())
+            .finish_non_exhaustive()
+    }
 }
 
 impl Controller {

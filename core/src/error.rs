@@ -3,9 +3,12 @@
 //! A fault of the peer is never an `Err`: it comes out of `poll` as an action or a notice.
 
 use alloc::string::String;
+use core::fmt;
 
 use bytes::Bytes;
 use thiserror::Error;
+
+use crate::hidden::Hidden;
 
 /// The configuration contradicts itself.
 #[derive(Clone, Copy, Debug, Eq, Error, PartialEq)]
@@ -40,8 +43,8 @@ pub enum ConfigError {
     ZeroPeriod,
 }
 
-/// Data was not taken; it comes back with the error.
-#[derive(Debug, Eq, Error, PartialEq)]
+/// Data was not taken; it comes back with the error. `Debug` tells only how long it is.
+#[derive(Eq, Error, PartialEq)]
 pub enum SendError {
     /// No room: wait for [`crate::Action::Writable`].
     #[error("no room in the send queue")]
@@ -49,6 +52,16 @@ pub enum SendError {
     /// The stream is over: drop the data.
     #[error("the stream is closed")]
     Closed(Bytes),
+}
+
+impl fmt::Debug for SendError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let (name, data) = match self {
+            Self::Blocked(data) => ("Blocked", data),
+            Self::Closed(data) => ("Closed", data),
+        };
+        f.debug_tuple(name).field(&Hidden(data)).finish()
+    }
 }
 
 /// A request could not be opened.
@@ -67,7 +80,7 @@ pub enum OpenError {
     /// The request needs another identity policy than the agent has (P-194).
     #[error("the agent's identity policy is not the one that the request needs")]
     Policy,
-    /// More than [`crate::Limits::streams`].
+    /// More than [`crate::Limits::streams`], of which clients of UDP tunnels get half.
     #[error("too many requests at once to this cluster")]
     TooManyStreams,
     /// The agent opens no TCP or UDP tunnels, as far as it said.
@@ -94,7 +107,8 @@ pub enum Failure {
     /// The agent broke the protocol on this stream.
     #[error("the cluster's agent broke the protocol: {0}")]
     Fault(PeerFault),
-    /// A message of a WebSocket stream is longer than [`crate::Limits::message`].
+    /// A message of a WebSocket stream, or a datagram, is longer than [`crate::Limits::message`] or
+    /// than UDP can carry.
     #[error("a message is longer than the permitted amount")]
     MessageTooLong,
     /// The client reads more slowly than the cluster answers, beyond [`crate::Limits`].
@@ -192,7 +206,7 @@ pub enum PeerFault {
     /// A header name or value cannot stand in HTTP.
     #[error("invalid header")]
     Header,
-    /// Longer than [`crate::Limits::message`].
+    /// Longer than [`crate::Limits::message`], or a datagram longer than UDP can carry.
     #[error("message of a stream too long")]
     MessageTooLong,
     /// Not JSON, or not of the expected shape.
@@ -223,7 +237,7 @@ pub enum PeerFault {
     /// The target of a tunnel is no service and no port (P-140).
     #[error("invalid target of a tunnel")]
     Target,
-    /// More than [`crate::Limits::streams`].
+    /// More than [`crate::Limits::streams`], of which clients of UDP tunnels get half.
     #[error("too many requests at once")]
     TooManyStreams,
     /// A message of type text that is not UTF-8.

@@ -3,7 +3,7 @@
 use alloc::{string::String, vec::Vec};
 use core::{fmt, time::Duration};
 
-use crate::config::HeartbeatStatus;
+use crate::{config::HeartbeatStatus, hidden::Hidden};
 
 /// One attempt to hold a connection; later attempts have other ids.
 ///
@@ -64,13 +64,23 @@ pub enum Input<'a> {
 }
 
 /// A message as it came off the socket. Pings are answered by the WebSocket layer; ping and pong
-/// reach the core as [`Input::Alive`].
-#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+/// reach the core as [`Input::Alive`]. `Debug` tells only how long it is.
+#[derive(Clone, Copy, Eq, PartialEq)]
 pub enum Frame<'a> {
     /// Binary: JSON without the promise of UTF-8 (P-012), or a binary frame of the protocol.
     Binary(&'a [u8]),
     /// Text.
     Text(&'a str),
+}
+
+impl fmt::Debug for Frame<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let (name, data) = match self {
+            Self::Binary(data) => ("Binary", *data),
+            Self::Text(text) => ("Text", text.as_bytes()),
+        };
+        f.debug_tuple(name).field(&Hidden(data)).finish()
+    }
 }
 
 /// What one piece of stream data is.
@@ -84,6 +94,16 @@ pub enum Kind {
     Datagram,
     /// A WebSocket message of type text.
     Text,
+}
+
+impl Kind {
+    /// What a piece is as a message of a WebSocket.
+    pub(crate) const fn of_message(self) -> Self {
+        match self {
+            Self::Text => Self::Text,
+            Self::Binary | Self::Bytes | Self::Datagram => Self::Binary,
+        }
+    }
 }
 
 /// Why a dial failed or a connection ended.
@@ -183,13 +203,16 @@ pub struct RequestHead {
 
 impl fmt::Debug for RequestHead {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let names: Vec<&str> = self.headers.iter().map(|(name, _)| &**name).collect();
         f.debug_struct("RequestHead")
             .field("method", &self.method)
             .field("path", &self.path)
-            .field("headers", &names)
+            .field("headers", &names(&self.headers))
             .finish_non_exhaustive()
     }
+}
+
+fn names(headers: &[(String, String)]) -> Vec<&str> {
+    headers.iter().map(|(name, _)| &**name).collect()
 }
 
 /// What a TCP or UDP tunnel is called and where it leads (P-071). Strings may be empty, and ports 0
@@ -229,11 +252,21 @@ pub enum Transport {
     Udp,
 }
 
-/// Status and headers of a response.
-#[derive(Clone, Debug, Default, Eq, PartialEq)]
+/// Status and headers of a response. `Debug` leaves out the headers' values, which may hold
+/// secrets.
+#[derive(Clone, Default, Eq, PartialEq)]
 pub struct ResponseHead {
     /// Status code.
     pub status: u16,
     /// Names and values, in order.
     pub headers: Vec<(String, String)>,
+}
+
+impl fmt::Debug for ResponseHead {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("ResponseHead")
+            .field("status", &self.status)
+            .field("headers", &names(&self.headers))
+            .finish_non_exhaustive()
+    }
 }

@@ -55,10 +55,11 @@
 //!
 //! * Core to socket: nothing is encoded until the socket is ready.
 //! * Local end to core: `send` refuses above [`Limits::send_stream`] and gives the data back;
-//!   [`Action::Writable`] tells when to offer it again.
+//!   [`Action::Writable`] tells when to offer it again. A body that a peer takes only whole is held
+//!   instead, and fails above [`Limits::buffered`].
 //! * Core to local end: a [`Action::Deliver`] is charged until [`Input::Consumed`]. Between our
-//!   own ends both directions of a stream have a window; elsewhere the JSON protocol has none, so
-//!   above [`Limits::recv_stream`] the stream ends with an error.
+//!   own ends both directions of a request or WebSocket have a window. Tunnels have none, and other
+//!   peers keep none: there, above [`Limits::recv_stream`], the stream ends with an error.
 //! * Answers that a peer can force: slots and bounded queues; above [`Limits::control`] the
 //!   connection ends.
 //!
@@ -104,6 +105,7 @@ mod backoff;
 mod config;
 mod controller;
 mod error;
+mod hidden;
 mod input;
 mod link;
 mod machine;

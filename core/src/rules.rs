@@ -20,7 +20,7 @@ pub(crate) use self::{
     gateway::gateway_url,
     headers::set_content_length,
     tunnel::{MAX_DATAGRAM, Named, tunnel_target},
-    upgrade::{asks_websocket, protocols_of_start, websocket_head},
+    upgrade::{asks_websocket, chosen_protocol, protocols_of_start, websocket_head},
 };
 pub use self::{
     gateway::is_gateway_host,

@@ -93,7 +93,6 @@ impl Agent {
             return;
         }
         self.drop_stream(id);
-        self.wake();
     }
 
     // ------------------------------------------------------------ answer
@@ -282,10 +281,12 @@ impl Agent {
         }
     }
 
-    /// Forgets a stream of which nothing more is sent, and drops its local end.
+    /// Forgets a stream of which nothing more is sent, and drops its local end; others may have
+    /// waited for the room that it took.
     pub(super) fn drop_stream(&mut self, id: StreamId) {
         if let Some(state) = self.forget(id) {
             self.reset_local(id, &state);
+            self.wake();
         }
     }
 

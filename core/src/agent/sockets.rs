@@ -108,7 +108,8 @@ impl Agent {
         let bare = socket.bare;
         if head.status == 101 {
             socket.stage = Stage::Open;
-            socket.translate &= rules::is_channel_protocol(&chosen(&head));
+            let chosen = rules::chosen_protocol(&head.headers);
+            socket.translate &= rules::is_channel_protocol(chosen);
             let due = socket.due;
             self.set_due(id, due);
         }
@@ -160,10 +161,7 @@ impl Agent {
             self.break_off(id, &text);
             return Err(SendError::Closed(data));
         }
-        let kind = match kind {
-            Kind::Bytes | Kind::Datagram => Kind::Binary,
-            kind => kind,
-        };
+        let kind = kind.of_message();
         if translate {
             let (as_text, rest) = to_text(kind, data.clone());
             return match self.streams.enqueue(id, as_text, rest, &limits) {
@@ -324,15 +322,6 @@ impl Agent {
         }
         self.wake();
     }
-}
-
-/// The subprotocol that the upstream chose.
-fn chosen(head: &ResponseHead) -> String {
-    let value = head
-        .headers
-        .iter()
-        .find(|(name, _)| name.eq_ignore_ascii_case("sec-websocket-protocol"));
-    value.map_or(String::new(), |(_, value)| value.trim().into())
 }
 
 /// Text of an upstream that refused the upgrade, or could not be reached (P-102).

@@ -13,9 +13,11 @@ pub struct Periods {
     pub ping: Duration,
     /// Silence after which the link counts as dead; 30 s, at least twice `ping`.
     pub idle: Duration,
-    /// For a write to make progress; 30 s (P-020).
+    /// For a write to make progress, and for the binary frame with a request's body to come (P-061);
+    /// 30 s (P-020).
     pub write: Duration,
-    /// For TCP, TLS and WebSocket handshake together; 30 s (P-021).
+    /// For TCP, TLS and WebSocket handshake together (P-021), and for the service of a tunnel to
+    /// answer (P-123); 30 s.
     pub dial: Duration,
     /// For the answer to `register`; 30 s (P-075).
     pub register: Duration,
@@ -95,7 +97,8 @@ pub struct Limits {
     pub control: usize,
     /// Data of a byte stream per frame. WebSocket messages are never cut.
     pub chunk: usize,
-    /// Longest message of a WebSocket stream; beyond it that stream ends with an error.
+    /// Longest message of a WebSocket stream, and longest datagram; beyond it that stream ends with
+    /// an error. More than half of `recv_stream` cannot be relied upon.
     pub message: usize,
     /// A whole body held back for a peer that cannot stream it; beyond it the request fails.
     pub buffered: usize,

@@ -280,7 +280,7 @@ impl Controller {
         }
         if !stream.state.answered {
             let text = "the cluster's agent ended the request without an answer";
-            return self.answer_failed(id, text.into());
+            return self.answer_failed(id, text);
         }
         stream.state.complete = true;
         self.agent_done(id);
@@ -288,7 +288,7 @@ impl Controller {
     }
 
     /// The agent reports that the request failed.
-    pub(super) fn answer_failed(&mut self, id: StreamId, text: alloc::string::String) {
+    pub(super) fn answer_failed(&mut self, id: StreamId, text: &str) {
         if !self.is_live(id) {
             return;
         }

@@ -171,7 +171,7 @@ impl Controller {
         match kind {
             "backpressure" => self.dropped(stream, &fields),
             "proxy_error" | "proxy_response_abort" => {
-                let text = clip(fields.error.as_deref().unwrap_or("no reason given"));
+                let text = fields.error.as_deref().unwrap_or("no reason given");
                 self.answer_failed(stream, text);
             }
             "proxy_response" => self.whole(stream, fields),

@@ -19,7 +19,8 @@ use crate::{
     action::Action,
     error::{Failure, OpenError, PeerFault, SendError},
     input::{Kind, RequestHead, ResponseHead, StreamClose, StreamEnd, StreamId},
-    rules::Channels,
+    notices::clip,
+    rules::{self, Channels},
     streams::Item,
     wire::{
         decode::Fields,
@@ -111,11 +112,7 @@ impl Controller {
 
     /// The agent says that the Kubernetes API switched protocols.
     pub(super) fn upgraded(&mut self, id: StreamId, head: ResponseHead) {
-        let chosen = head
-            .headers
-            .iter()
-            .find(|(name, _)| name.eq_ignore_ascii_case("sec-websocket-protocol"));
-        let chosen = chosen.map_or(String::new(), |(_, value)| value.trim().into());
+        let chosen = rules::chosen_protocol(&head.headers);
         let Some(stream) = self.streams.get_mut(id) else {
             return;
         };
@@ -123,7 +120,7 @@ impl Controller {
         let Some(socket) = &mut stream.state.socket else {
             return;
         };
-        let offered = chosen.is_empty() || socket.offered.contains(&chosen);
+        let offered = chosen.is_empty() || socket.offered.iter().any(|name| name == chosen);
         if answered || !offered {
             let fault = match offered {
                 true => PeerFault::Malformed,
@@ -131,7 +128,7 @@ impl Controller {
             };
             return self.break_off(id, fault);
         }
-        socket.opened(&chosen);
+        socket.opened(chosen);
         stream.state.answered = true;
         self.actions.push_back(Action::Head(id, head));
     }
@@ -195,11 +192,11 @@ impl Controller {
         };
         if !socket.open {
             let text = "the cluster's agent closed the stream before it was open";
-            return self.answer_failed(id, text.into());
+            return self.answer_failed(id, text);
         }
         if !socket.result && socket.channels.tells_success() {
             let text = "the stream ended before the command's result was known";
-            return self.answer_failed(id, text.into());
+            return self.answer_failed(id, text);
         }
         // An original agent never says how a stream was closed (P-047); here the result did.
         let told = socket.result && socket.channels.tells_success();
@@ -214,10 +211,12 @@ impl Controller {
         self.tidy(id);
     }
 
-    /// What the agent's text about a failure amounts to.
-    pub(super) fn failure(&mut self, id: StreamId, text: String) -> Failure {
+    /// What the agent's text about a failure amounts to; the status stands at its end, be it long.
+    pub(super) fn failure(&mut self, id: StreamId, text: &str) -> Failure {
         let refused = self.socket(id).is_some_and(|s| !s.open && !s.answers);
-        match status_of(&text).filter(|_| refused) {
+        let status = status_of(text).filter(|_| refused);
+        let text = clip(text);
+        match status {
             Some(status) => Failure::Refused { status, text },
             None => Failure::Agent(text),
         }
@@ -274,11 +273,7 @@ impl Controller {
             self.give_up(id, Failure::MessageTooLong);
             return Err(SendError::Closed(data));
         }
-        let kind = match kind {
-            Kind::Bytes | Kind::Datagram => Kind::Binary,
-            kind => kind,
-        };
-        self.streams.enqueue(id, kind, data, &limits)
+        self.streams.enqueue(id, kind.of_message(), data, &limits)
     }
 
     /// The client closed its WebSocket, or is gone: the agent is told behind what the client sent

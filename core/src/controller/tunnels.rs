@@ -8,7 +8,7 @@
 //! Success is not told. A UDP tunnel has a stream for each client, no message for its start and
 //! none for its end.
 
-use alloc::{boxed::Box, string::String};
+use alloc::boxed::Box;
 
 use bytes::Bytes;
 
@@ -16,7 +16,6 @@ use super::{Controller, Life, exchange::Exchange};
 use crate::{
     error::{OpenError, PeerFault, SendError},
     input::{ConnId, Kind, StreamId, Transport, Tunnel},
-    notices::clip,
     rules::MAX_DATAGRAM,
     streams::Item,
     wire::{decode::Fields, encode::TunnelEnd},
@@ -157,8 +156,8 @@ impl Controller {
         );
         let error = fields.error.as_deref().filter(|error| !error.is_empty());
         match error {
-            Some(error) => self.answer_failed(id, clip(error)),
-            None if failed => self.answer_failed(id, String::from(reason)),
+            Some(error) => self.answer_failed(id, error),
+            None if failed => self.answer_failed(id, reason),
             None => self.answer_end(id),
         }
     }

@@ -26,6 +26,9 @@ const HOP_BY_HOP: [&str; 11] = [
     "upgrade",
 ];
 
+/// Those of them that say that protocols are switched.
+const UPGRADE: [&str; 2] = ["connection", "upgrade"];
+
 /// Headers that a request carries to the Kubernetes API under `policy`.
 ///
 /// Removed are connection headers and those named in `Connection`, `Host`, `Expect`, `Cookie`
@@ -40,7 +43,7 @@ pub fn upstream_headers(headers: Headers, policy: IdentityPolicy) -> Result<Head
     if !headers.iter().all(|(name, value)| is_valid(name, value)) {
         return Err(PeerFault::Header);
     }
-    let mut kept = without_connection(headers);
+    let mut kept = without_connection(headers, &[]);
     kept.retain(|(name, _)| {
         !is_any(name, &["host", "expect", "cookie"])
             && !has_prefix(name, "x-remote-")
@@ -97,16 +100,16 @@ pub fn client_headers(
 }
 
 /// Headers of a response as they are passed on: without connection headers and without what
-/// cannot stand in HTTP. A `101` keeps `Connection` and `Upgrade` (P-133).
+/// cannot stand in HTTP. A `101` keeps `Connection` and `Upgrade` (P-133), and has no length.
 #[must_use]
 pub fn response_headers(status: u16, mut headers: Headers) -> Headers {
     headers.retain(|(name, value)| is_valid(name, value));
-    if status == 101 {
-        return headers;
-    }
-    let mut kept = without_connection(headers);
+    let switches = status == 101;
+    let but: &[&str] = if switches { &UPGRADE } else { &[] };
+    let mut kept = without_connection(headers, but);
     match lengths(&kept) {
         Lengths::None => {}
+        _ if switches => set_content_length(&mut kept, None),
         Lengths::One(length) => set_content_length(&mut kept, Some(length)),
         Lengths::Bad => set_content_length(&mut kept, None),
     }
@@ -121,7 +124,8 @@ pub(crate) fn set_content_length(headers: &mut Headers, length: Option<u64>) {
     }
 }
 
-fn without_connection(headers: Headers) -> Headers {
+/// Without connection headers and those named in `Connection`, `but` for these.
+fn without_connection(headers: Headers, but: &[&str]) -> Headers {
     let named: Vec<String> = headers
         .iter()
         .filter(|(name, _)| name.eq_ignore_ascii_case("connection"))
@@ -130,7 +134,8 @@ fn without_connection(headers: Headers) -> Headers {
         .collect();
     let mut kept = headers;
     kept.retain(|(name, _)| {
-        !is_any(name, &HOP_BY_HOP) && !named.iter().any(|n| n.eq_ignore_ascii_case(name))
+        let hop = is_any(name, &HOP_BY_HOP) || named.iter().any(|n| n.eq_ignore_ascii_case(name));
+        !hop || is_any(name, but)
     });
     kept
 }

@@ -139,10 +139,29 @@ fn p195_p201_connection_headers_go_whatever_their_case() {
     let kept = upstream_headers(headers.clone(), IdentityPolicy::default()).unwrap();
     assert_eq!(kept, pairs(&[("Accept", "a"), ("accept", "b")]));
     assert_eq!(
-        response_headers(200, headers.clone()),
+        response_headers(200, headers),
         pairs(&[("Accept", "a"), ("accept", "b")])
     );
-    assert_eq!(response_headers(101, headers.clone()), headers);
+}
+
+#[test]
+fn p133_of_connection_headers_a_101_keeps_those_that_say_what_it_switches_to() {
+    let headers = pairs(&[
+        ("Connection", "upgrade, X-Hop"),
+        ("UPGRADE", "websocket"),
+        ("X-Hop", "1"),
+        ("Keep-Alive", "timeout=5"),
+        ("Transfer-Encoding", "chunked"),
+        ("Content-Length", "2"),
+        ("Sec-WebSocket-Accept", "s3pPLMBiTxaQ9kYGzzhZRbK+xOo="),
+    ]);
+    let kept = pairs(&[
+        ("Connection", "upgrade, X-Hop"),
+        ("UPGRADE", "websocket"),
+        ("Sec-WebSocket-Accept", "s3pPLMBiTxaQ9kYGzzhZRbK+xOo="),
+    ]);
+    assert_eq!(response_headers(101, headers), kept);
+    assert_eq!(response_headers(101, kept.clone()), kept);
 }
 
 #[test]

@@ -61,6 +61,13 @@ pub fn subprotocols<'a>(
     Ok(offered)
 }
 
+/// The subprotocol that the answer to an upgrade chose, empty for none.
+pub(crate) fn chosen_protocol(headers: &[(String, String)]) -> &str {
+    let mut headers = headers.iter();
+    let chosen = headers.find(|(name, _)| name.eq_ignore_ascii_case("sec-websocket-protocol"));
+    chosen.map_or("", |(_, value)| value.trim())
+}
+
 /// Headers without those of the WebSocket handshake.
 #[must_use]
 pub fn without_handshake(mut headers: Headers) -> Headers {

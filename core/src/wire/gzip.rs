@@ -1,8 +1,13 @@
 //! Reads what an original agent compressed: one gzip member (RFC 1952), bounded after inflation.
 
-use alloc::vec::Vec;
+use alloc::{boxed::Box, vec, vec::Vec};
 
-use miniz_oxide::inflate::{TINFLStatus, decompress_to_vec_with_limit};
+use miniz_oxide::inflate::{
+    TINFLStatus,
+    core::{
+        DecompressorOxide, decompress, inflate_flags::TINFL_FLAG_USING_NON_WRAPPING_OUTPUT_BUF,
+    },
+};
 
 use crate::error::PeerFault;
 
@@ -13,15 +18,12 @@ pub(crate) const MAGIC: [u8; 2] = [0x1f, 0x8b];
 ///
 /// # Errors
 ///
-/// [`PeerFault::Gzip`]: no gzip member, or damaged. [`PeerFault::Overrun`]: longer than `limit`.
+/// [`PeerFault::Gzip`]: not one gzip member, damaged, or followed by anything.
+/// [`PeerFault::Overrun`]: longer than `limit`.
 pub(crate) fn inflate(data: &[u8], limit: usize) -> Result<Vec<u8>, PeerFault> {
     let member = skip_head(data).and_then(|rest| rest.split_last_chunk());
     let (deflated, trailer): (_, &[u8; 8]) = member.ok_or(PeerFault::Gzip)?;
-    let inflated =
-        decompress_to_vec_with_limit(deflated, limit).map_err(|error| match error.status {
-            TINFLStatus::HasMoreOutput => PeerFault::Overrun,
-            _ => PeerFault::Gzip,
-        })?;
+    let inflated = inflate_all(deflated, limit)?;
     let [c0, c1, c2, c3, l0, l1, l2, l3] = *trailer;
     let sum = u32::from_le_bytes([c0, c1, c2, c3]);
     let len = u32::from_le_bytes([l0, l1, l2, l3]);
@@ -30,6 +32,32 @@ pub(crate) fn inflate(data: &[u8], limit: usize) -> Result<Vec<u8>, PeerFault> {
         return Err(PeerFault::Gzip);
     }
     Ok(inflated)
+}
+
+/// What the whole of `deflated` stands for. The crate's own function stops at the first end and
+/// does not tell where that was, and leaves its buffer as long as it had to become.
+fn inflate_all(mut deflated: &[u8], limit: usize) -> Result<Vec<u8>, PeerFault> {
+    let mut inflater = Box::<DecompressorOxide>::default();
+    let mut out = vec![0; deflated.len().saturating_mul(2).min(limit)];
+    let mut len = 0;
+    loop {
+        let flags = TINFL_FLAG_USING_NON_WRAPPING_OUTPUT_BUF;
+        let (status, read, written) = decompress(&mut inflater, deflated, &mut out, len, flags);
+        deflated = deflated.get(read..).unwrap_or_default();
+        len += written;
+        match status {
+            TINFLStatus::Done if deflated.is_empty() => break,
+            TINFLStatus::HasMoreOutput if out.len() >= limit => return Err(PeerFault::Overrun),
+            TINFLStatus::HasMoreOutput => {
+                out.resize(out.len().saturating_mul(2).max(1).min(limit), 0);
+            }
+            _ => return Err(PeerFault::Gzip),
+        }
+    }
+    out.truncate(len);
+    // What is held is what is charged.
+    out.shrink_to_fit();
+    Ok(out)
 }
 
 /// What follows the head of a member: fixed fields, and those that its flags announce.
@@ -111,6 +139,28 @@ mod tests {
             data[i] ^= 0x55;
             assert!(inflate(&data, 100).is_err(), "byte {i}");
         }
+    }
+
+    #[test]
+    fn what_follows_the_member_is_never_left_out() {
+        // As a second member of equal content ends, whose sum and length are right as well.
+        let twice = [BY_GZIP, BY_GZIP].concat();
+        assert_eq!(inflate(&twice, 100), Err(PeerFault::Gzip));
+        let (deflated, trailer) = BY_GZIP.split_last_chunk::<8>().unwrap();
+        let padded = [deflated, b"more", trailer].concat();
+        assert_eq!(inflate(&padded, 100), Err(PeerFault::Gzip));
+    }
+
+    #[test]
+    fn p148_no_more_is_held_than_there_is() {
+        // Empty blocks, stored, and a last one: much to read and nothing in it.
+        let mut data = Vec::from([0x1f, 0x8b, 8, 0, 0, 0, 0, 0, 0, 255]);
+        for _ in 0..10_000 {
+            data.extend([0, 0, 0, 0xff, 0xff]);
+        }
+        data.extend(deflate(b"x").get(10..).unwrap());
+        let inflated = inflate(&data, 1 << 20).unwrap();
+        assert_eq!((&*inflated, inflated.capacity()), (&b"x"[..], 1));
     }
 
     #[test]

@@ -156,3 +156,25 @@ fn p205_a_datagram_that_udp_cannot_carry_costs_itself_and_is_told_once() {
     );
     assert_eq!(bench.agent.stats().peer_faults, 2);
 }
+
+#[test]
+fn p153_a_flow_that_ends_by_silence_leaves_its_room_to_others() {
+    let mut bench = Bench::registered_with(|config| {
+        config.tunnels = Vec::from(["localhost:53".parse().unwrap()]);
+        config.limits.send_total = 1000;
+        config.periods.tunnel_idle = secs(5);
+    });
+    let id = bench.request("r");
+    bench.input(Input::Head(id, head(200)));
+    bench.datagram("u", ("203.0.113.9", 1), Some(b"a"));
+    let (flow, _) = bench.dialled().unwrap();
+    bench.input(Input::Head(flow, ResponseHead::default()));
+    bench.sent();
+    // From here on the socket takes nothing.
+    bench.agent.send(flow, Kind::Datagram, bytes(1000)).unwrap();
+    assert_eq!(bench.offer(id, "x".into()), Offer::Blocked);
+    bench.now = bench.now + secs(5);
+    bench.input(Input::Tick);
+    assert_eq!(bench.agent.stats().held_out, 0);
+    assert!(bench.has(&Action::Writable(id)));
+}

@@ -101,6 +101,19 @@ fn p102_the_status_of_a_refusal_is_taken_from_another_agents_text() {
 }
 
 #[test]
+fn p102_the_status_stands_at_the_end_however_long_the_text_is() {
+    let mut bench = Bench::foreign();
+    let (id, name) = bench.socket(EXEC, &[V5]);
+    let text = format!("pods is forbidden: {} (status: 403)", "x".repeat(300));
+    bench.fails(&name, &text);
+    let told = bench.told(id);
+    let [Told::Failed(Failure::Refused { status: 403, text })] = &told[..] else {
+        panic!("{told:?}")
+    };
+    assert_eq!(text.len(), 256, "texts of a peer are kept clipped");
+}
+
+#[test]
 fn an_agent_that_opens_no_streams_is_not_asked() {
     let features = json!({"supports_websocket_proxy": false});
     let mut bench = Bench::with_agent(features, |_| {});

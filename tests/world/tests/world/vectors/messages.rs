@@ -83,7 +83,10 @@ impl Player {
     pub(super) fn expect_frame(&mut self, pattern: &step::ExpectFrame) -> Result<(), String> {
         let frame = match self.next("")? {
             OutFrame::Binary(frame) => frame,
-            other => return Err(format!("expected a binary message, saw {other:?}")),
+            other => {
+                let seen = shown(&other);
+                return Err(format!("expected a binary message, saw {seen}"));
+            }
         };
         let seen = read(&frame).ok_or_else(|| format!("no answer: {}", to_hex(&frame)))?;
         let (id, status, headers, body) = seen;
@@ -112,7 +115,7 @@ impl Player {
     /// Nothing happened that nobody looked at.
     pub(super) fn nothing_left(&mut self) -> Result<(), String> {
         if let Ok(frame) = self.next("") {
-            return Err(format!("saw {frame:?}"));
+            return Err(format!("saw {}", shown(&frame)));
         }
         if let Some(code) = self.closes.front() {
             return Err(format!("the connection was closed with {code}"));
@@ -166,4 +169,12 @@ fn read(frame: &[u8]) -> Option<(String, u32, Value, Vec<u8>)> {
     let headers = serde_json::from_slice(headers).ok()?;
     let id = String::from_utf8(id.to_vec()).ok()?;
     Some((id, u32::from_be_bytes(*status), headers, body.to_vec()))
+}
+
+/// A message as a failure shows it, whose `Debug` would not.
+fn shown(frame: &OutFrame) -> String {
+    match frame {
+        OutFrame::Text(text) => text.trim_end().into(),
+        other => format!("{other:?}"),
+    }
 }
