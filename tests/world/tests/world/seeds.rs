@@ -16,7 +16,7 @@ type Seed = (&'static str, Vec<u8>);
 #[test]
 fn the_corpus_has_what_stands_here() {
     let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../fuzz/corpus");
-    let write = env::var_os("WORLD_SEEDS").is_some();
+    let write = env::var_os("WORLD_SEEDS").is_some_and(|value| value == "write");
     for (target, seeds) in [
         ("agent_calls", agent_calls()),
         ("controller_calls", controller_calls()),
