@@ -318,6 +318,21 @@ fn p106_channels_become_text_only_where_that_is_wanted_and_nothing_was_named() {
 }
 
 #[test]
+fn p106_a_message_that_is_refused_comes_back_as_it_was() {
+    let mut bench = Bench::registered_with(|c| {
+        c.terminal_translation = true;
+        (c.limits.chunk, c.limits.send_stream) = (100, 1000);
+    });
+    let payload = json!({"path": EXEC});
+    let id = bench.try_start(Form::Bare, "s", payload).unwrap();
+    bench.accept(id, V4);
+    bench.agent.send(id, Kind::Binary, bytes(900)).unwrap();
+    let back = bench.says(id, Kind::Binary, &[1; 200]);
+    let whole = Bytes::from_static(&[1; 200]);
+    assert!(back == Err(SendError::Blocked(whole)), "with its channel");
+}
+
+#[test]
 fn p153_a_message_with_a_bad_envelope_ends_the_stream_that_it_names_and_no_other() {
     for envelope in [json!(7), json!("i".repeat(300)), json!("other")] {
         let mut bench = Bench::registered();
