@@ -248,3 +248,22 @@ fn what_was_taken_of_a_body_is_granted_a_quarter_of_the_window_at_a_time() {
     bench.input(Input::Consumed(id, 1));
     assert_eq!(bench.agent.stats().stale_inputs, stale + 1);
 }
+
+#[test]
+fn what_is_open_and_held_is_told() {
+    let mut bench = Bench::registered();
+    let ended = bench.request("a");
+    bench.input(Input::Ended(ended, StreamEnd::Clean));
+    let upload = bench.upload("b");
+    bench.chunk("b", &bytes(1000));
+    bench.take();
+    bench.input(Input::Head(upload, head(200)));
+    let whole = bench.whole("c");
+    bench.input(Input::Head(whole, head(200)));
+    bench.agent.send(whole, Kind::Bytes, bytes(500)).unwrap();
+    bench.take();
+    bench.agent.send(upload, Kind::Bytes, bytes(400)).unwrap();
+    let stats = bench.agent.stats();
+    assert_eq!((stats.streams_opened, stats.streams_open), (3, 2));
+    assert_eq!((stats.held_in, stats.held_out), (1000, 900));
+}

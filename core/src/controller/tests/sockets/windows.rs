@@ -88,3 +88,44 @@ fn what_is_taken_of_a_stream_that_is_gone_is_counted_and_nothing_else() {
     assert_eq!(bench.granted(id, 10), []);
     assert_eq!(bench.controller.stats().stale_inputs, 1);
 }
+
+#[test]
+fn a_grant_of_nothing_or_from_elsewhere_is_counted_and_nothing_else() {
+    let mut bench = Bench::modern();
+    let (id, name) = bench.request(true);
+    let body = Bytes::from(vec![2; 10_000]);
+    bench.controller.send(id, Kind::Bytes, body).unwrap();
+    bench.take();
+    bench.accept(B);
+    let mut grant = |conn, bytes: i32| {
+        bench.frame(
+            conn,
+            json!({"type": "proxy_request_grant", "request_id": name,
+                "payload": {"bytes": bytes}}),
+        );
+        (bench.sent().len(), bench.controller.stats().stale_frames)
+    };
+    assert_eq!(grant(A, 0), (0, 1));
+    assert_eq!(grant(A, -1000), (0, 2));
+    assert_eq!(grant(B, 1000).0, 0);
+    assert_eq!(grant(A, 1000).0, 1);
+}
+
+#[test]
+fn what_is_open_and_held_is_told() {
+    let mut bench = Bench::registered();
+    let (done, name) = bench.request(false);
+    bench.answer_head(&name);
+    bench.answer_end(&name);
+    assert!(bench.has(&Action::Finish(done)));
+    let (_, name) = bench.request(false);
+    bench.answer_head(&name);
+    bench.answer_data(&name, &[7; 1000]);
+    let (upload, _) = bench.request(true);
+    bench.take();
+    let body = Bytes::from(vec![2; 400]);
+    bench.controller.send(upload, Kind::Bytes, body).unwrap();
+    let stats = bench.controller.stats();
+    assert_eq!((stats.streams_opened, stats.streams_open), (3, 2));
+    assert_eq!((stats.held_in, stats.held_out), (1000, 400));
+}
