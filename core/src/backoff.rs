@@ -94,6 +94,29 @@ mod tests {
     }
 
     #[test]
+    fn p087_a_delay_lies_between_half_the_ceiling_and_the_ceiling() {
+        let backoff = Backoff::default();
+        let delay = |entropy| backoff.delay(4, None, entropy);
+        assert_eq!(delay(0), Duration::from_secs(2));
+        assert_eq!(delay(1 << 63), Duration::from_secs(3));
+        let last = Duration::from_secs(4) - Duration::from_nanos(1);
+        assert_eq!(delay(u64::MAX), last);
+    }
+
+    #[test]
+    fn p087_a_fleet_that_was_told_the_same_spreads_from_that_on() {
+        let backoff = Backoff::default();
+        let half = |failures, asked| {
+            let asked = Some(Duration::from_millis(asked));
+            backoff.delay(failures, asked, 1 << 63)
+        };
+        // Over half of what was asked for, or of a ceiling that is longer.
+        assert_eq!(half(1, 8000), Duration::from_secs(10));
+        assert_eq!(half(4, 3000), Duration::from_secs(4));
+        assert_eq!(half(4, 100), Duration::from_secs(3), "no less than its own");
+    }
+
+    #[test]
     fn retry_after_is_capped() {
         let backoff = Backoff::default();
         let day = Some(Duration::from_secs(86_400));

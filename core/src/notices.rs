@@ -30,3 +30,17 @@ pub(crate) fn clip(text: &str) -> alloc::string::String {
     }
     text[..end].into()
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_text_of_the_peer_is_cut_between_characters() {
+        let long = "é".repeat(200);
+        assert_eq!(clip(&long), long[..256]);
+        let odd = alloc::format!("x{long}");
+        assert_eq!(clip(&odd), odd[..255], "never in the middle of one");
+        assert_eq!(clip(&long[..256]), long[..256]);
+    }
+}

@@ -17,3 +17,22 @@ impl Rng {
         z ^ (z >> 31)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn it_counts_as_the_published_splitmix64_does() {
+        let mut rng = Rng::new(1_234_567);
+        let numbers: [u64; 5] = core::array::from_fn(|_| rng.next());
+        let published = [
+            6_457_827_717_110_365_317,
+            3_203_168_211_198_807_973,
+            9_817_491_932_198_370_423,
+            4_593_380_528_125_082_431,
+            16_408_922_859_458_223_821,
+        ];
+        assert_eq!(numbers, published);
+    }
+}

@@ -222,6 +222,6 @@ fn is_set(field: &Option<Cow<'_, str>>) -> bool {
 /// A window of so many bytes.
 fn window(bytes: Option<f64>) -> Option<usize> {
     bytes
-        .filter(|bytes| *bytes > 0.0)
+        .filter(|bytes| *bytes >= 1.0)
         .map(|bytes| bytes as usize)
 }

@@ -7,6 +7,12 @@ use crate::{
 
 use core::time::Duration;
 
+const START: Start = Start {
+    now: Time::ZERO,
+    unix: Duration::ZERO,
+    nonce: [1; 16],
+};
+
 /// Every period there is: taken apart, so that a new one is not forgotten.
 fn periods(periods: &mut Periods) -> [&mut Duration; 11] {
     let Periods {
@@ -70,17 +76,12 @@ fn limits(limits: &mut Limits) -> [&mut usize; 12] {
 
 /// Starts both machines, and lets the agent live for a while where it starts.
 fn start(periods: Periods, limits: Limits) -> Result<(), ConfigError> {
-    let start = Start {
-        now: Time::ZERO,
-        unix: Duration::ZERO,
-        nonce: [1; 16],
-    };
     let mut config = ControllerConfig::new("6f1c", "prod");
     (config.periods, config.limits) = (periods, limits);
-    let controller = Controller::new(config, start);
+    let controller = Controller::new(config, START);
     let mut config = AgentConfig::new("agent-1f2e", "prod");
     (config.periods, config.limits) = (periods, limits);
-    let mut agent = Agent::new(config, start)?;
+    let mut agent = Agent::new(config, START)?;
     controller?;
     for _ in 0..100 {
         let socket = agent.phase().open().map_or(Socket::Blocked, Socket::Ready);
@@ -132,5 +133,30 @@ fn p167_what_contradicts_itself_is_refused_and_all_else_starts() {
             let refused = Err(ConfigError::Chunk);
             assert_eq!(started, if chunk { refused } else { Ok(()) }, "limit {i}");
         }
+    }
+}
+
+#[test]
+fn what_names_nobody_is_refused() {
+    let agent = Agent::new(AgentConfig::new("", "prod"), START);
+    assert_eq!(agent.err(), Some(ConfigError::EmptyAgentId));
+    let controller = Controller::new(ControllerConfig::new("", "prod"), START);
+    assert_eq!(controller.err(), Some(ConfigError::EmptyClusterId));
+}
+
+#[test]
+fn a_backoff_begins_above_zero_and_not_above_its_cap() {
+    let second = Duration::from_secs(1);
+    for (base, max, sound) in [
+        (Duration::ZERO, second, false),
+        (second, second / 2, false),
+        (second, second, true),
+        (second / 2, second, true),
+    ] {
+        let mut config = AgentConfig::new("agent-1f2e", "prod");
+        (config.backoff.base, config.backoff.max) = (base, max);
+        let refused = Agent::new(config, START).err();
+        let expected = (!sound).then_some(ConfigError::Backoff);
+        assert_eq!(refused, expected, "{base:?} to {max:?}");
     }
 }

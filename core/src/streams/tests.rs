@@ -1,3 +1,6 @@
+mod items;
+mod table;
+
 use alloc::{format, string::ToString, vec, vec::Vec};
 
 use super::*;

@@ -219,3 +219,51 @@ fn p039_no_binary_frame_is_sent_unless_configured() {
     bench.input(Input::Ended(id, StreamEnd::Clean));
     assert_eq!(bench.sent_types(), ["proxy_response"]);
 }
+
+#[test]
+fn what_was_taken_of_a_body_is_granted_a_quarter_of_the_window_at_a_time() {
+    let mut bench = Bench::registered_with(|c| c.limits.recv_stream = 16_384);
+    let payload = json!({"method": "POST", "path": "/api", "use_streaming": true,
+        "supports_response_streaming": true, "request_window": 8192});
+    let (id, _) = bench.ask("r", payload).unwrap();
+    bench.chunk("r", &bytes(9000));
+    bench.take();
+    let granted = |bench: &mut Bench, len| {
+        bench.input(Input::Consumed(id, len));
+        let sent = bench.sent();
+        assert!(sent.iter().all(|m| m["type"] == "proxy_request_grant"));
+        let grants = sent.iter().map(|m| m["payload"]["bytes"].as_u64());
+        grants.map(Option::unwrap).collect::<Vec<u64>>()
+    };
+    assert_eq!(granted(&mut bench, 2047), [0; 0]);
+    // Each piece counts for no less than 256.
+    assert_eq!(granted(&mut bench, 1), [2303]);
+    assert_eq!(granted(&mut bench, 1000), [0; 0], "it begins anew");
+    assert_eq!(granted(&mut bench, 1048), [2048]);
+    // Whoever has ended reads no more.
+    bench.input(Input::Ended(id, StreamEnd::Broken("gone".into())));
+    bench.input(Input::Consumed(id, 4000));
+    assert_eq!(bench.sent_types(), ["proxy_response_abort"]);
+    let stale = bench.agent.stats().stale_inputs;
+    bench.input(Input::Consumed(id, 1));
+    assert_eq!(bench.agent.stats().stale_inputs, stale + 1);
+}
+
+#[test]
+fn what_is_open_and_held_is_told() {
+    let mut bench = Bench::registered();
+    let ended = bench.request("a");
+    bench.input(Input::Ended(ended, StreamEnd::Clean));
+    let upload = bench.upload("b");
+    bench.chunk("b", &bytes(1000));
+    bench.take();
+    bench.input(Input::Head(upload, head(200)));
+    let whole = bench.whole("c");
+    bench.input(Input::Head(whole, head(200)));
+    bench.agent.send(whole, Kind::Bytes, bytes(500)).unwrap();
+    bench.take();
+    bench.agent.send(upload, Kind::Bytes, bytes(400)).unwrap();
+    let stats = bench.agent.stats();
+    assert_eq!((stats.streams_opened, stats.streams_open), (3, 2));
+    assert_eq!((stats.held_in, stats.held_out), (1000, 900));
+}

@@ -3,6 +3,7 @@
 mod ends;
 mod messages;
 mod start;
+mod windows;
 
 use alloc::{format, vec};
 

@@ -2,6 +2,7 @@
 
 mod ends;
 mod start;
+mod windows;
 
 use alloc::{format, vec};
 

@@ -343,3 +343,20 @@ fn p174_tunnels_fail_with_their_connection() {
     }
     assert_eq!(bench.streams_open(), 0);
 }
+
+#[test]
+fn a_client_may_end_before_it_has_taken_what_the_service_sent_last() {
+    let mut bench = Bench::tunnelling();
+    let (id, name) = bench.tcp();
+    let data = json!({"data": base64(b"last")});
+    bench.says("tcp_tunnel_data", &name, data);
+    bench.says("tcp_tunnel_close", &name, json!({}));
+    let data = Bytes::from_static(b"last");
+    assert_eq!(bench.take(), [Action::Deliver(id, Kind::Bytes, data)]);
+    assert_eq!(bench.streams_open(), 1);
+    bench.input(Input::Ended(id, StreamEnd::Clean));
+    assert_eq!(bench.take(), [], "nobody is told what it knows");
+    assert_eq!(bench.streams_open(), 0);
+    bench.input(Input::Ended(id, StreamEnd::Clean));
+    assert_eq!(bench.controller.stats().stale_inputs, 1);
+}

@@ -97,6 +97,23 @@ fn p211_whatever_an_agent_tells_of_itself_is_sent() {
     }
 }
 
+#[test]
+fn p034_each_monitoring_service_has_names_of_its_own() {
+    for (service, url) in [
+        (MonitoringService::Grafana, "grafana_url"),
+        (MonitoringService::Loki, "loki_url"),
+        (MonitoringService::OpenCost, "opencost_base_url"),
+        (MonitoringService::Prometheus, "prometheus_url"),
+    ] {
+        let status = HeartbeatStatus {
+            monitoring: [monitoring(service, "http://m")].into(),
+            ..HeartbeatStatus::default()
+        };
+        let sent = read(&encode::heartbeat("T", "6f1c", &info(), &status, true));
+        assert_eq!(sent["payload"][url], "http://m", "{service:?}");
+    }
+}
+
 fn monitoring(service: MonitoringService, url: &str) -> Monitoring {
     Monitoring {
         service,

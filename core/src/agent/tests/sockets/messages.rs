@@ -222,55 +222,6 @@ fn a_local_end_waits_for_room() {
 }
 
 #[test]
-fn what_the_upstream_took_is_granted_to_a_controller_that_keeps_a_window() {
-    for upload in [true, false] {
-        let mut bench = Bench::registered_with(|c| c.limits.recv_stream = 4096);
-        let payload = json!({"path": EXEC, "request_window": 2048, "method": "POST",
-            "use_streaming": upload, "is_websocket": !upload});
-        bench.frame(json!({"type": "proxy_request", "request_id": "s", "payload": payload}));
-        let (id, _) = bench.opened().unwrap();
-        if !upload {
-            bench.accept(id, V5);
-        }
-        bench.sent();
-        bench.input(Input::Consumed(id, 400));
-        assert!(bench.sent().is_empty());
-        // Each counts for no less than 256.
-        bench.input(Input::Consumed(id, 1));
-        let sent = bench.sent();
-        assert_eq!(sent[0]["type"], "proxy_request_grant");
-        assert_eq!(sent[0]["payload"]["bytes"], 656);
-    }
-    let mut bench = Bench::registered_with(|c| c.limits.recv_stream = 4096);
-    let id = bench.socket("s");
-    bench.input(Input::Consumed(id, 4000));
-    assert!(
-        bench.sent().is_empty(),
-        "another would not know the message"
-    );
-}
-
-#[test]
-fn the_upstreams_messages_keep_to_the_controllers_window() {
-    let mut bench = Bench::registered();
-    let payload = json!({"path": EXEC, "response_window": 1000, "protocol": V5});
-    let id = bench.try_start(Form::Streamed, "s", payload).unwrap();
-    bench.accept(id, V5);
-    bench.sent();
-    for _ in 0..4 {
-        bench.agent.send(id, Kind::Binary, bytes(400)).unwrap();
-    }
-    assert_eq!(
-        bench.sent_types().len(),
-        3,
-        "the last one may pass the limit"
-    );
-    let grant = json!({"bytes": 400});
-    bench.frame(json!({"type": "proxy_response_grant", "request_id": "s", "payload": grant}));
-    assert_eq!(bench.sent_types().len(), 1);
-}
-
-#[test]
 fn p106_channels_become_text_only_where_that_is_wanted_and_nothing_was_named() {
     let run = |wanted: bool, named: bool, chosen: &str| {
         let mut bench = Bench::registered_with(|c| c.terminal_translation = wanted);
@@ -315,6 +266,21 @@ fn p106_channels_become_text_only_where_that_is_wanted_and_nothing_was_named() {
         assert_eq!(sent[0], b"\x02\x01out");
         assert_eq!(delivered[0], (Kind::Text, b"ls\n".to_vec()));
     }
+}
+
+#[test]
+fn p106_a_message_that_is_refused_comes_back_as_it_was() {
+    let mut bench = Bench::registered_with(|c| {
+        c.terminal_translation = true;
+        (c.limits.chunk, c.limits.send_stream) = (100, 1000);
+    });
+    let payload = json!({"path": EXEC});
+    let id = bench.try_start(Form::Bare, "s", payload).unwrap();
+    bench.accept(id, V4);
+    bench.agent.send(id, Kind::Binary, bytes(900)).unwrap();
+    let back = bench.says(id, Kind::Binary, &[1; 200]);
+    let whole = Bytes::from_static(&[1; 200]);
+    assert!(back == Err(SendError::Blocked(whole)), "with its channel");
 }
 
 #[test]

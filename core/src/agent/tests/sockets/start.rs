@@ -183,6 +183,18 @@ fn p153_a_start_that_cannot_be_read_is_answered_too() {
 }
 
 #[test]
+fn p159_a_start_whose_name_is_too_long_to_be_answered_costs_itself() {
+    let mut bench = Bench::registered();
+    for (len, opens) in [(257, false), (256, true)] {
+        let payload = json!({"stream_id": "s".repeat(len), "path": EXEC});
+        bench.frame(json!({"type": "ws_start", "payload": payload}));
+        assert_eq!(bench.opened().is_some(), opens, "{len} bytes");
+        assert!(bench.sent().is_empty());
+    }
+    assert_eq!(bench.agent.stats().peer_faults, 1);
+}
+
+#[test]
 fn p192_one_answer_tells_that_the_upstream_accepted() {
     let mut bench = Bench::registered();
     let id = bench.start(Form::Streamed, "s");

@@ -178,3 +178,34 @@ fn p153_a_flow_that_ends_by_silence_leaves_its_room_to_others() {
     assert_eq!(bench.agent.stats().held_out, 0);
     assert!(bench.has(&Action::Writable(id)));
 }
+
+#[test]
+fn p205_a_datagram_of_the_service_is_sent_whole_or_ends_its_client() {
+    let mut bench = Bench::registered_with(|config| {
+        config.tunnels = Vec::from(["localhost:53".parse().unwrap()]);
+        config.limits.message = 1024;
+    });
+    bench.datagram("u", ("203.0.113.9", 1), Some(b"a"));
+    let (id, _) = bench.dialled().unwrap();
+    bench.input(Input::Head(id, ResponseHead::default()));
+    bench.agent.send(id, Kind::Datagram, bytes(1024)).unwrap();
+    let refused = bench.agent.send(id, Kind::Datagram, bytes(1025));
+    assert!(matches!(refused, Err(SendError::Closed(data)) if data.len() == 1025));
+    let sent = bench.sent();
+    assert_eq!(decoded(&sent[0]["payload"]["data"]).len(), 1024);
+    let text = "UDP tunnel: the service sent a datagram that is too long";
+    assert_eq!((sent.len(), error(&sent[1])), (2, text));
+    assert!(bench.has(&Action::Reset(id)));
+}
+
+#[test]
+fn a_dial_succeeds_once() {
+    let mut bench = Bench::tunnelled();
+    bench.datagram("u", ("203.0.113.9", 1), Some(b"a"));
+    let (id, _) = bench.dialled().unwrap();
+    bench.input(Input::Head(id, ResponseHead::default()));
+    assert_eq!(bench.agent.stats().stale_inputs, 0);
+    bench.input(Input::Head(id, ResponseHead::default()));
+    assert_eq!(bench.agent.stats().stale_inputs, 1);
+    assert_eq!(bench.agent.stats().streams_open, 1);
+}
