@@ -115,7 +115,7 @@ impl Agent {
             "proxy_websocket_start" | "ws_start" => self.websocket_start(id, payload),
             "register_in_progress" => self.register_in_progress(),
             "register_success" => self.register_success(id, payload.unwrap_or_default()),
-            "tcp_tunnel_close" => self.tcp_close(id),
+            "tcp_tunnel_close" => self.tcp_close(id, fields()),
             "tcp_tunnel_data" => self.tcp_data(id, &payload.unwrap_or_default()),
             "tcp_tunnel_start" => self.tcp_start(id, &payload.unwrap_or_default()),
             "udp_tunnel_data" => self.udp_data(&payload.unwrap_or_default()),

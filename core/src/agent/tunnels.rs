@@ -198,8 +198,11 @@ impl Agent {
     }
 
     /// The peer closed the tunnel: what it sent before reaches the service (P-152), what the
-    /// service says has no reader.
-    pub(super) fn tcp_close(&mut self, id: Option<&str>) {
+    /// service says has no reader. With an error something is missing, and the service is not to
+    /// take what it got for all there was.
+    pub(super) fn tcp_close(&mut self, id: Option<&str>, fields: Option<&Fields<'_>>) {
+        let error = fields.and_then(|f| f.error.as_deref());
+        let broken = error.is_some_and(|error| !error.is_empty());
         let id = self.named_tunnel(id);
         let until = self.now + self.config.periods.closing;
         let Some(id) = id.filter(|id| self.live_tunnel(*id).is_some()) else {
@@ -214,7 +217,7 @@ impl Agent {
             // Who waits for room learns that nobody wants more.
             self.actions.push_back(Action::Writable(id));
         }
-        if dialing {
+        if dialing || broken {
             self.actions.push_back(Action::Reset(id));
             self.end_tunnel(id, None);
         } else {

@@ -74,7 +74,7 @@ impl Exchange {
                 let code = StreamClose::GOING_AWAY;
                 Item::Close(StreamClose::new(code, "the client is gone"))
             }
-            _ if self.tunnel.is_some() => tunnels::closed_by_client(),
+            _ if self.tunnel.is_some() => tunnels::cut_off(),
             _ => Item::Cancel,
         }
     }

@@ -53,6 +53,15 @@ pub(super) fn closed_by_client() -> Item {
     Item::TunnelClose(Box::new(client_closed()))
 }
 
+/// The last of one whose client's data did not all leave: the service is not to take what it got
+/// for all there was.
+pub(super) fn cut_off() -> Item {
+    Item::TunnelClose(Box::new(TunnelEnd {
+        error: Some("not all that the client sent got through".into()),
+        ..client_closed()
+    }))
+}
+
 impl Controller {
     pub(super) fn open_tunnel_stream(&mut self, tunnel: Tunnel) -> Result<StreamId, OpenError> {
         let joined = self.joined.as_ref().filter(|_| self.life == Life::Running);

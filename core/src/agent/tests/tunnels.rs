@@ -1,5 +1,6 @@
 //! TCP and UDP tunnels in JSON messages (P-051, P-052, P-071, P-123 to P-126).
 
+mod broken;
 mod udp;
 
 use super::*;

@@ -360,3 +360,20 @@ fn a_client_may_end_before_it_has_taken_what_the_service_sent_last() {
     bench.input(Input::Ended(id, StreamEnd::Clean));
     assert_eq!(bench.controller.stats().stale_inputs, 1);
 }
+
+#[test]
+fn p152_a_close_that_data_did_not_get_ahead_of_says_so() {
+    let mut bench = Bench::tunnelling();
+    let (id, _) = bench.tcp();
+    bench.open.clear();
+    bench.controller.send(id, Kind::Bytes, "x".into()).unwrap();
+    bench.input(Input::Ended(id, StreamEnd::Clean));
+    bench.now = bench.now + bench.controller.config.periods.closing;
+    bench.input(Input::Tick);
+    bench.open.insert(A);
+    let sent = bench.sent();
+    let close = sent.iter().find(|m| m["type"] == "tcp_tunnel_close");
+    let payload = &close.unwrap()["payload"];
+    assert_eq!(payload["error"], "not all that the client sent got through");
+    assert!(sent.iter().all(|m| m["type"] != "tcp_tunnel_data"));
+}
