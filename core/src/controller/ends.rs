@@ -20,7 +20,7 @@ impl Controller {
             return self.socket_ended(id, StreamEnd::Broken("the client is gone".into()));
         }
         if stream.state.tunnel.is_some() {
-            return self.tunnel_ended(id);
+            return self.tunnel_ended(id, &StreamEnd::Broken("the client is gone".into()));
         }
         let complete = stream.state.complete;
         self.local_over(id);

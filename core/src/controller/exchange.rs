@@ -195,7 +195,7 @@ impl Controller {
             return self.socket_ended(id, end);
         }
         if state.tunnel.is_some() {
-            return self.tunnel_ended(id);
+            return self.tunnel_ended(id, &end);
         }
         if !state.body_open {
             return self.stale();

@@ -15,7 +15,8 @@ use bytes::Bytes;
 use super::{Controller, Life, exchange::Exchange};
 use crate::{
     error::{OpenError, PeerFault, SendError},
-    input::{ConnId, Kind, StreamId, Transport, Tunnel},
+    input::{ConnId, Kind, StreamEnd, StreamId, Transport, Tunnel},
+    notices::clip,
     rules::MAX_DATAGRAM,
     streams::Item,
     wire::{decode::Fields, encode::TunnelEnd},
@@ -48,16 +49,15 @@ pub(super) const fn client_closed() -> TunnelEnd {
     }
 }
 
-/// The same as what is sent last.
-pub(super) fn closed_by_client() -> Item {
-    Item::TunnelClose(Box::new(client_closed()))
+/// The last of one whose client's data did not all leave.
+pub(super) fn cut_off() -> Item {
+    last(Some("not all that the client sent got through"))
 }
 
-/// The last of one whose client's data did not all leave: the service is not to take what it got
-/// for all there was.
-pub(super) fn cut_off() -> Item {
+/// The last of a tunnel. With an error the service is not to take what it got for all there was.
+fn last(error: Option<&str>) -> Item {
     Item::TunnelClose(Box::new(TunnelEnd {
-        error: Some("not all that the client sent got through".into()),
+        error: error.map(clip),
         ..client_closed()
     }))
 }
@@ -115,8 +115,13 @@ impl Controller {
         self.streams.enqueue(id, Kind::Datagram, data, &limits)
     }
 
-    /// The client has no more to send, or is gone: in JSON messages both are the same (P-123).
-    pub(super) fn tunnel_ended(&mut self, id: StreamId) {
+    /// The client has no more to send, or is gone: both end the tunnel, for there is no half-close
+    /// (P-123).
+    pub(super) fn tunnel_ended(&mut self, id: StreamId, end: &StreamEnd) {
+        let error = match end {
+            StreamEnd::Broken(text) => Some(&**text),
+            StreamEnd::Clean | StreamEnd::Closed(_) => None,
+        };
         let Some(stream) = self.streams.get(id).filter(|s| !s.state.over) else {
             return self.stale();
         };
@@ -125,7 +130,7 @@ impl Controller {
         } else if self.is_udp(id) {
             self.close_behind(id, Item::FlowOver(None));
         } else {
-            self.close_behind(id, closed_by_client());
+            self.close_behind(id, last(error));
         }
         self.tidy(id);
     }

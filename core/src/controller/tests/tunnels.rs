@@ -166,8 +166,13 @@ fn p152_the_clients_close_goes_behind_its_data() {
 fn p170_a_client_that_gives_up_closes_the_tunnel() {
     let mut bench = Bench::tunnelling();
     let (id, _) = bench.tcp();
+    bench.input(Input::Ended(id, StreamEnd::Broken("reset".into())));
+    let payload = json!({"reason": "client_closed", "error": "reset"});
+    assert_eq!(bench.sent()[0]["payload"], payload);
+    let (id, _) = bench.tcp();
     bench.input(Input::Cancel(id));
-    assert_eq!(bench.sent_types(), ["tcp_tunnel_close"]);
+    let payload = json!({"reason": "client_closed", "error": "the client is gone"});
+    assert_eq!(bench.sent()[0]["payload"], payload);
     assert_eq!(bench.streams_open(), 0);
     bench.input(Input::Cancel(id));
     assert_eq!(bench.controller.stats().stale_inputs, 1);
