@@ -134,9 +134,13 @@ impl Agent {
             self.stats.stale_frames += 1;
             return;
         }
+        let id_len = fields.cluster_id.as_ref().map_or(0, |id| id.len());
         let registration = registration(fields);
-        if registration.cluster_id.is_empty() {
-            let text = "register_success without a cluster_id".to_string();
+        if !(1..=MAX_ID).contains(&id_len) {
+            let text = match id_len {
+                0 => "register_success without a cluster_id".to_string(),
+                _ => format!("register_success with a cluster_id of more than {MAX_ID} bytes"),
+            };
             let reason = Reason::RegisterRefused(text);
             return self.lose(reason, Some(CloseCode::Normal), None);
         }
@@ -163,12 +167,13 @@ impl Agent {
 
     /// An `error` names the registration, or asks for one, or is only told (P-057, P-189).
     fn peer_error(&mut self, id: Option<&str>, fields: Option<&Fields<'_>>) {
-        let text = clip(fields.and_then(|f| f.error.as_deref()).unwrap_or_default());
+        let whole = fields.and_then(|f| f.error.as_deref()).unwrap_or_default();
+        let text = clip(whole);
         if id.is_some() && id == self.control.registering.as_deref() {
             let reason = Reason::RegisterRefused(text);
             return self.lose(reason, Some(CloseCode::Normal), None);
         }
-        let lower = text.to_lowercase();
+        let lower = whole.to_lowercase();
         let unknown = lower.contains("not registered") || lower.contains("cluster not found");
         if unknown && self.gateway.at && matches!(self.phase, Phase::Ready(_)) {
             return self.gateway_disowns(text);
@@ -371,6 +376,7 @@ fn registration(fields: Fields<'_>) -> Registration {
         workspace_id: fields.workspace_id.map(|n| n as i64),
         tunnel_url: text(fields.tunnel_url),
         api_server: text(fields.api_server),
-        gateway_ws_url: text(fields.gateway_ws_url),
+        // It is dialled, and refused where it is too long.
+        gateway_ws_url: fields.gateway_ws_url.unwrap_or_default().into_owned(),
     }
 }

@@ -200,6 +200,7 @@ impl Agent {
             Phase::Draining(_) => {
                 self.timers.stop(Timer::Register);
                 self.timers.stop(Timer::Heartbeat);
+                self.control.register = false;
                 self.control.registering = None;
                 self.control.heartbeat = false;
                 self.timers.set(Timer::Drain, self.now + grace);

@@ -6,6 +6,9 @@ use core::{fmt::Write as _, net::Ipv6Addr};
 
 use crate::error::PeerFault;
 
+/// The longest URL that a peer may name; it lives as long as the link.
+const MAX_URL: usize = 2048;
+
 /// The URL to dial: `wss` or `ws`, a path, and a query that tells who comes and what it can do.
 /// What the peer's own query says beside that is kept.
 ///
@@ -21,7 +24,10 @@ pub(crate) fn gateway_url(
     agent_version: &str,
 ) -> Result<String, PeerFault> {
     let fault = PeerFault::Gateway;
-    if !url.bytes().all(|b| b.is_ascii_graphic()) || url.contains(['#', '\\', '"', '<', '>']) {
+    if url.len() > MAX_URL
+        || !url.bytes().all(|b| b.is_ascii_graphic())
+        || url.contains(['#', '\\', '"', '<', '>'])
+    {
         return Err(fault);
     }
     let (scheme, rest) = url.split_once("://").ok_or(fault)?;
@@ -208,7 +214,9 @@ mod tests {
 
     #[test]
     fn what_is_no_url_of_a_gateway() {
+        let long = format!("wss://gw.example/ws?k={}", "v".repeat(2048));
         let bad: Vec<&str> = Vec::from([
+            &long,
             "",
             "gw.example/ws",
             "ftp://gw.example/",

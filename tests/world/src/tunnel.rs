@@ -45,6 +45,8 @@ pub struct Plan {
     pub service_end: Option<StreamEnd>,
     /// The service does not end it when it is told to.
     pub deaf: bool,
+    /// Some datagrams are empty: such cannot be told from each other.
+    pub empties: bool,
     /// The longest piece, or datagram.
     pub piece: usize,
     /// Between two steps of the client.
@@ -85,6 +87,7 @@ impl Plan {
                 _ => Some(StreamEnd::Clean),
             },
             deaf: rng.chance(50),
+            empties: storm,
             piece: rng.len(100, 3000),
             client_pace: pace(rng),
             service_pace: pace(rng),
@@ -103,6 +106,7 @@ impl Plan {
             client_ends: udp,
             service_end: Some(StreamEnd::Clean),
             deaf: false,
+            empties: false,
             piece: 500,
             client_pace: (0, 10),
             service_pace: (0, 10),
@@ -147,6 +151,8 @@ pub struct Tunnel {
     pub ended: Option<Ended>,
     /// When the client ended it.
     pub left: Option<Time>,
+    /// The client broke off, and did not end it in order.
+    pub broken: bool,
     /// What was dropped of what the client had not taken, as the limits count it.
     pub discarded: Option<usize>,
     /// The client waits for room.
@@ -185,6 +191,7 @@ impl Tunnel {
             client: None,
             ended: None,
             left: None,
+            broken: false,
             discarded: None,
             client_blocked: false,
             service: None,
@@ -238,7 +245,7 @@ impl Tunnel {
         };
         if self.plan.udp {
             // Long enough to differ from every other, or empty.
-            let len = match rng.chance(50) {
+            let len = match self.plan.empties && rng.chance(50) {
                 true => 0,
                 false => rng.len(16, self.plan.piece.max(16)),
             };
@@ -338,4 +345,61 @@ fn datagram(n: u64, way: Way, place: usize, len: usize) -> Bytes {
         len,
     };
     message(n, way, place, said)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Three datagrams, or bytes in three pieces, were sent to the service.
+    fn sent(udp: bool) -> (Tunnel, [Bytes; 3]) {
+        let mut rng = Rng::new(1);
+        let mut plan = Plan::sound(&mut rng);
+        plan.udp = udp;
+        let mut tunnel = Tunnel::new(7, plan);
+        let pieces = [(); 3].map(|()| {
+            let data = tunnel.next(Way::Request, &mut rng);
+            tunnel.said(Way::Request, data.len());
+            data
+        });
+        (tunnel, pieces)
+    }
+
+    #[test]
+    fn datagrams_come_whole_once_and_in_order() {
+        let hear = |tunnel: &mut Tunnel, data: &[u8], holes| {
+            tunnel.heard(Way::Request, Kind::Datagram, data, holes)
+        };
+        let (mut tunnel, [one, two, three]) = sent(true);
+        assert_eq!(hear(&mut tunnel, &one, false), Ok(()));
+        assert!(hear(&mut tunnel, &one, true).is_err(), "twice");
+        assert!(hear(&mut tunnel, &three, false).is_err(), "one is missing");
+        assert!(hear(&mut tunnel, &two[1..], true).is_err(), "cut");
+        let joined = [&*two, &*three].concat();
+        assert!(hear(&mut tunnel, &joined, true).is_err(), "joined");
+        assert!(!tunnel.is_whole(Way::Request));
+        assert_eq!(hear(&mut tunnel, &three, true), Ok(()), "one may be lost");
+        assert!(hear(&mut tunnel, &two, true).is_err(), "out of order");
+        let bytes = tunnel.heard(Way::Request, Kind::Bytes, &two, true);
+        assert!(bytes.is_err(), "of another kind");
+    }
+
+    #[test]
+    fn bytes_come_as_they_were_sent() {
+        let hear =
+            |tunnel: &mut Tunnel, data: &[u8]| tunnel.heard(Way::Request, Kind::Bytes, data, true);
+        let (mut tunnel, [one, two, three]) = sent(false);
+        let joined = [&*one, &*two].concat();
+        assert_eq!(
+            hear(&mut tunnel, &joined),
+            Ok(()),
+            "boundaries mean nothing"
+        );
+        assert!(!tunnel.is_whole(Way::Request));
+        assert_eq!(hear(&mut tunnel, &three), Ok(()));
+        assert!(tunnel.is_whole(Way::Request));
+        assert!(hear(&mut tunnel, &three).is_err(), "twice");
+        let (mut tunnel, [_, two, _]) = sent(false);
+        assert!(hear(&mut tunnel, &two).is_err(), "a hole");
+    }
 }

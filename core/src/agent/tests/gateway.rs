@@ -19,7 +19,7 @@ impl Bench {
         bench
     }
 
-    fn register_with(&mut self, payload: Value) {
+    pub(super) fn register_with(&mut self, payload: Value) {
         let sent = self.sent();
         let register = sent.iter().find(|v| v["type"] == "register").unwrap();
         let id = register["request_id"].clone();

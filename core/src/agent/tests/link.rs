@@ -229,6 +229,34 @@ fn p182_a_controller_that_knows_no_registration_gets_the_next_after_a_backoff() 
 }
 
 #[test]
+fn p057_the_demand_may_stand_anywhere_in_a_long_text() {
+    let mut bench = Bench::registered();
+    let text = alloc::format!("{} cluster not found", "x".repeat(1000));
+    bench.frame(json!({"type": "error", "payload": {"error": text}}));
+    assert_eq!(bench.sent_types(), ["register"]);
+}
+
+#[test]
+fn p053_a_cluster_id_that_is_too_long_is_refused_and_not_cut() {
+    let mut bench = Bench::new();
+    bench.connect();
+    bench.register_with(json!({"cluster_id": "c".repeat(257)}));
+    let (_, _, reason) = bench.reconnect().unwrap();
+    let text = "register_success with a cluster_id of more than 256 bytes";
+    assert_eq!(reason, Reason::RegisterRefused(text.into()));
+    assert_eq!(bench.agent.cluster_id(), None);
+}
+
+#[test]
+fn p212_a_registration_that_was_not_sent_is_not_sent_while_draining() {
+    let mut bench = Bench::registered();
+    bench.request("r1");
+    bench.frame(json!({"type": "error", "payload": {"error": "not registered"}}));
+    bench.input(Input::Shutdown(secs(5)));
+    assert!(!bench.sent_types().iter().any(|kind| kind == "register"));
+}
+
+#[test]
 fn p159_malformed_messages_cost_only_themselves() {
     let mut bench = Bench::registered();
     let stream = bench.request("r1");

@@ -123,14 +123,19 @@ impl World {
             if !ends || patient || !heard {
                 return Ok(());
             }
+            let broken = self.rng.chance(300) && !self.calm;
             if let Some(tunnel) = self.tunnels.get_mut(&n) {
-                tunnel.left = Some(self.now);
+                (tunnel.left, tunnel.broken) = (Some(self.now), broken);
             }
             self.count("tunnels: ended by the client");
             self.tunnel_client_over(id, Ended::Client);
-            return match self.rng.chance(500) {
-                true => self.tell_controller(Input::Ended(id, StreamEnd::Clean)),
-                false => self.tell_controller(Input::Cancel(id)),
+            return match (broken, self.rng.chance(500)) {
+                (false, _) => self.tell_controller(Input::Ended(id, StreamEnd::Clean)),
+                (true, false) => self.tell_controller(Input::Cancel(id)),
+                (true, true) => {
+                    let end = StreamEnd::Broken("reset".into());
+                    self.tell_controller(Input::Ended(id, end))
+                }
             };
         }
         let kind = if udp { Kind::Datagram } else { Kind::Bytes };
@@ -368,16 +373,17 @@ impl World {
         Ok(())
     }
 
-    /// No more comes: the client ended it, and what it said before is there, or had its time.
+    /// No more comes: the client ended it in order, and all that it said is there.
     pub(super) fn tunnel_told(&mut self, n: u64) -> Check {
-        let (now, closing) = (self.now, self.controller.closing());
+        let now = self.now;
         let Some(tunnel) = self.tunnels.get_mut(&n) else {
             return Ok(());
         };
-        let late = tunnel.left.is_some_and(|at| now >= at + closing);
-        let failed = tunnel.ended == Some(Ended::Failed);
-        if tunnel.told.is_some() || (!late && !failed && !tunnel.is_whole(Way::Request)) {
-            return Err(format!("tunnel {n}: a close overtook what was said"));
+        let in_order = tunnel.left.is_some() && !tunnel.broken;
+        if tunnel.told.is_some() || !in_order || !tunnel.is_whole(Way::Request) {
+            return Err(format!(
+                "tunnel {n}: an end that is none, or overtook what was said"
+            ));
         }
         tunnel.told = Some(now);
         self.count("tunnels: closes told");
@@ -404,6 +410,10 @@ impl World {
             || full
             || (!tunnel.accepted && due(tunnel.dialed, DIAL))
             || (!tunnel.accepted && tunnel.ended.is_some())
+            // Something is missing of what the client said, or may be.
+            || tunnel.broken
+            || tunnel.ended == Some(Ended::Failed)
+            || tunnel.left.is_some_and(|at| due(at, self.controller.closing()))
             || tunnel.told.is_some_and(|at| due(at, closing))
             || due(tunnel.active, IDLE);
         if !explained {
