@@ -76,4 +76,15 @@ mod tests {
         assert!(last + Duration::from_nanos(1) > last);
         assert_eq!(last.advance(Time::since_origin(Duration::MAX)), last);
     }
+
+    #[test]
+    fn sums_and_spans_stay_between_the_origin_and_the_end_of_time() {
+        let at = |s| Time::since_origin(Duration::from_secs(s));
+        assert_eq!(at(5) + Duration::from_secs(2), at(7));
+        assert_eq!(at(7) - at(5), Duration::from_secs(2));
+        assert_eq!(at(5) - at(7), Duration::ZERO);
+        let end = Time::since_origin(Duration::MAX);
+        assert_eq!(end + Duration::from_secs(1), end);
+        assert_eq!(end.as_duration(), Duration::MAX);
+    }
 }

@@ -110,4 +110,17 @@ mod tests {
             assert_eq!(timer as usize, slot);
         }
     }
+
+    #[test]
+    fn a_timer_that_runs_is_set_anew_but_not_started_anew() {
+        let mut timers = Timers::default();
+        timers.start(Timer::Stall, at(3));
+        timers.start(Timer::Stall, at(5));
+        assert_eq!(timers.get(Timer::Stall), Some(at(3)));
+        timers.set(Timer::Stall, at(7));
+        assert_eq!(timers.get(Timer::Stall), Some(at(7)));
+        timers.stop(Timer::Stall);
+        assert_eq!((timers.get(Timer::Stall), timers.next()), (None, None));
+        assert_eq!(timers.expire(at(9)), None);
+    }
 }

@@ -159,3 +159,47 @@ fn small_pieces_are_not_free() {
     bench.answer_data(&name, b"x");
     assert!(bench.has(&Action::Failed(id, Failure::Overrun)));
 }
+
+#[test]
+fn what_an_agent_tells_of_itself_is_kept_up_to_a_bound() {
+    let long = "x".repeat(1000);
+    let facts = (0..100).map(|n| (n.to_string() + &long, json!(long)));
+    let facts = Value::Object(facts.collect());
+    let payload = json!({"agent_id": long, "name": long, "k8s_version": long, "region": long,
+        "hostname": long, "agent_version": long, "server_ip": long, "cloud_provider": long,
+        "cluster_id": long, "labels": facts, "metadata": facts,
+        "server_specs": {"cpu_cores": 4, "memory_gb": 5, "disk_gb": 6, "os": long}});
+    let mut bench = Bench::new();
+    bench.accept(A);
+    bench.frame(
+        A,
+        json!({"type": "register", "request_id": "reg", "payload": payload}),
+    );
+    // Taken apart, so that a new field is not forgotten.
+    let crate::AgentInfo {
+        agent_id,
+        name,
+        k8s_version,
+        region,
+        hostname,
+        agent_version,
+        server_ip,
+        cloud_provider,
+        labels,
+        server_specs,
+        metadata,
+        cluster_id,
+    } = bench.controller.joined.as_ref().unwrap().info.clone();
+    let specs = server_specs;
+    let names = [agent_id, name, hostname, specs.os];
+    let facts = [k8s_version, region, agent_version, server_ip];
+    let more = [cloud_provider, cluster_id.unwrap()];
+    for text in names.iter().chain(&facts).chain(&more) {
+        assert_eq!(*text, long[..256]);
+    }
+    assert_eq!((specs.cpu_cores, specs.memory_gb, specs.disk_gb), (4, 5, 6));
+    for facts in [labels, metadata] {
+        assert_eq!(facts.len(), 64);
+        assert!(facts.iter().all(|(k, v)| k.len() == 256 && v.len() == 256));
+    }
+}
