@@ -3,6 +3,8 @@
 
 use controlplane_core::Kind;
 
+use crate::message::unbase64;
+
 /// What a client learns of the result of its command.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub enum Tells {
@@ -76,19 +78,24 @@ impl Tells {
         if !self.is_result(data) || (kind == Kind::Text) != self.is_base64() {
             return false;
         }
-        let expected = if self.results() {
-            let text = text.replace('\\', "\\\\").replace('"', "\\\"");
-            format!(
-                r#"{{"metadata":{{}},"status":"Failure","message":"{text}","reason":"InternalError","code":500}}"#
-            )
-        } else {
-            text.into()
+        let told = &data[1..];
+        let told = match self.is_base64() {
+            false => Some(told.to_vec()),
+            true => std::str::from_utf8(told).ok().and_then(unbase64),
         };
-        let encoded = if self.is_base64() {
-            crate::message::base64(expected.as_bytes())
-        } else {
-            expected
+        let Some(told) = told else {
+            return false;
         };
-        data[1..] == *encoded.as_bytes()
+        if !self.results() {
+            return told == text.as_bytes();
+        }
+        let expected = serde_json::json!({
+            "metadata": {},
+            "status": "Failure",
+            "message": text,
+            "reason": "InternalError",
+            "code": 500,
+        });
+        serde_json::from_slice::<serde_json::Value>(&told).is_ok_and(|told| told == expected)
     }
 }
