@@ -139,6 +139,10 @@ fn expected(reading: &Reading) -> Option<Seen> {
     let empty = Payload::default();
     let payload = reading.payload.as_ref().unwrap_or(&empty);
     let id = reading.id.as_deref();
+    if reading.too_long {
+        // What it names is not known here, and nothing else is told.
+        return None;
+    }
     if reading.fault {
         let named = id.or(payload.text("stream_id"));
         return Some(stream(named).map_or_else(dropped, broken));

@@ -20,6 +20,8 @@ pub(super) struct Reading {
     pub(super) payload: Option<Payload>,
     /// The envelope breaks a rule: the message costs itself.
     pub(super) fault: bool,
+    /// Its id is longer than an agent takes; to a controller it is one that names nothing.
+    pub(super) too_long: bool,
 }
 
 /// Fields in their order, for those whose order counts, and as they are written.
@@ -88,6 +90,7 @@ pub(super) fn read(bytes: &[u8]) -> Read {
         id: id.filter(|_| !too_long),
         payload,
         fault: wrong_id || wrong_payload || too_long || trails,
+        too_long,
     })
 }
 
