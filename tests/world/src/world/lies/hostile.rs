@@ -1,7 +1,10 @@
 //! A peer that means harm: valid JSON with hostile content, damaged messages, and raw bytes.
 
 use super::{Victim, World};
-use crate::link::{Side, Wire};
+use crate::{
+    link::{Side, Wire},
+    message::field,
+};
 
 /// What the agent is told; those that change how both sides talk have lies of their own.
 const TO_AGENT: [&str; 21] = [
@@ -123,7 +126,9 @@ impl World {
             0 => self.raw(),
             1 => {
                 let text = self.content(from, victim);
-                self.damaged(text)
+                let wire = self.damaged(text);
+                self.taint_named(&wire);
+                wire
             }
             _ => Wire::Text(self.content(from, victim)),
         };
@@ -161,6 +166,28 @@ impl World {
         }
     }
 
+    /// What was damaged may be the name, so that it is that of another request now.
+    fn taint_named(&mut self, wire: &Wire) {
+        let text = match wire {
+            Wire::Text(text) => text.clone(),
+            Wire::Binary(bytes) => String::from_utf8_lossy(bytes).into_owned(),
+            _ => return,
+        };
+        for key in ["request_id", "stream_id"] {
+            let name = field(&text, key).unwrap_or_default();
+            if let Some(n) = self.numbers.get(name).copied() {
+                self.taint_wholly(n);
+            }
+        }
+    }
+
+    fn taint_wholly(&mut self, n: u64) {
+        if let Some(exchange) = self.exchanges.get_mut(&n) {
+            exchange.tainted = true;
+            (exchange.granted, exchange.doubled) = (true, true);
+        }
+    }
+
     /// Valid JSON about a request that is known to both, or about nothing.
     fn content(&mut self, from: Side, victim: Victim) -> String {
         let kinds: &[&str] = match from {
@@ -171,10 +198,7 @@ impl World {
         let salt = self.rng.below(1 << 40);
         let name = match victim {
             Some((n, name)) if self.rng.chance(700) => {
-                self.taint(n);
-                if let Some(exchange) = self.exchanges.get_mut(&n) {
-                    (exchange.granted, exchange.doubled) = (true, true);
-                }
+                self.taint_wholly(n);
                 name
             }
             _ => format!("hostile{salt}"),
