@@ -17,7 +17,7 @@ use core::str::FromStr;
 pub(crate) use self::{
     channels::{Channels, is_channel_protocol},
     compressed::is_compressed_unsaid,
-    gateway::gateway_url,
+    gateway::{MAX_URL, gateway_url},
     headers::set_content_length,
     tunnel::{MAX_DATAGRAM, Named, tunnel_target},
     upgrade::{asks_websocket, chosen_protocol, protocols_of_start, websocket_head},

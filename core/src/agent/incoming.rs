@@ -18,6 +18,7 @@ use crate::{
     input::{ConnId, Frame, StreamId},
     link::{Cause, Phase},
     notices::clip,
+    rules,
     timers::Timer,
     wire::{
         binary,
@@ -368,6 +369,8 @@ fn name_of<'a>(envelope: &'a Envelope<'_>) -> Option<&'a str> {
 /// Peer texts are kept clipped: they live as long as the link.
 fn registration(fields: Fields<'_>) -> Registration {
     let text = |field: Option<Cow<'_, str>>| clip(&field.unwrap_or_default());
+    // It is dialled whole or not at all: one that is too long is kept too long, to be refused.
+    let url = fields.gateway_ws_url.unwrap_or_default();
     Registration {
         cluster_id: text(fields.cluster_id),
         cluster_uuid: text(fields.cluster_uuid),
@@ -376,7 +379,6 @@ fn registration(fields: Fields<'_>) -> Registration {
         workspace_id: fields.workspace_id.map(|n| n as i64),
         tunnel_url: text(fields.tunnel_url),
         api_server: text(fields.api_server),
-        // It is dialled, and refused where it is too long.
-        gateway_ws_url: fields.gateway_ws_url.unwrap_or_default().into_owned(),
+        gateway_ws_url: url.chars().take(rules::MAX_URL + 1).collect(),
     }
 }

@@ -7,7 +7,7 @@ use core::{fmt::Write as _, net::Ipv6Addr};
 use crate::error::PeerFault;
 
 /// The longest URL that a peer may name; it lives as long as the link.
-const MAX_URL: usize = 2048;
+pub(crate) const MAX_URL: usize = 2048;
 
 /// The URL to dial: `wss` or `ws`, a path, and a query that tells who comes and what it can do.
 /// What the peer's own query says beside that is kept.

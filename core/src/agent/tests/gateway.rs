@@ -360,3 +360,21 @@ fn p180_a_gateway_that_keeps_nobody_leads_back_to_the_controller() {
     // Only the second in a row that did not last.
     assert_eq!(endpoints, [true, true, true, true, false]);
 }
+
+#[test]
+fn p148_a_gateways_url_that_is_too_long_is_refused_and_not_kept() {
+    let mut bench = Bench::with(|config| {
+        config.gateways = Vec::from(["gw.example".to_string()]);
+    });
+    bench.connect();
+    let url = alloc::format!("{URL}?{}", "é".repeat(100_000));
+    bench.register_with(json!({"cluster_id": "6f1c", "gateway_ws_url": url}));
+    let actions = bench.take();
+    let refused = Action::Notice(Notice::GatewayRefused(PeerFault::Gateway));
+    assert!(actions.contains(&refused));
+    let kept = actions.iter().find_map(|action| match action {
+        Action::Registered(registration) => Some(registration.gateway_ws_url.len()),
+        _ => None,
+    });
+    assert!(kept.is_some_and(|len| (2049..=2 * 2049).contains(&len)));
+}
