@@ -117,6 +117,7 @@ mod streams;
 mod time;
 mod timers;
 mod wire;
+pub mod yamux;
 
 pub use action::{Action, CloseCode, Endpoint, Joined, Notice, OutFrame, Registration, Target};
 pub use agent::Agent;

@@ -1,0 +1,265 @@
+//! What the peer sends: headers and payloads, in pieces of any size.
+
+use bytes::Bytes;
+
+use super::{
+    Event, ResetBy, Session, SessionError,
+    frame::{ACK, Code, FIN, HEADER, Header, Kind, RST, SYN, Unreadable},
+    stream::Stream,
+};
+use crate::time::Time;
+
+/// Where in the byte stream of the peer the session is.
+#[derive(Debug, Default)]
+pub(super) struct Reader {
+    header: [u8; HEADER],
+    /// So much of it has arrived.
+    filled: usize,
+    /// Of the payload that follows, with the stream whose it is; 0 where it is skipped.
+    payload: Option<Payload>,
+}
+
+#[derive(Clone, Copy, Debug)]
+struct Payload {
+    stream: u32,
+    left: u32,
+    fin: bool,
+}
+
+impl Session {
+    /// Takes the next bytes of the peer, as many as there are: a frame may come in pieces, and many
+    /// at once.
+    ///
+    /// Infallible: what the peer does wrong comes out of [`Self::event`].
+    pub fn receive(&mut self, now: Time, mut bytes: &[u8]) {
+        if self.live.is_some() && !bytes.is_empty() {
+            self.keepalive.heard(now);
+        }
+        while self.live.is_some() && !bytes.is_empty() {
+            bytes = match self.reader.payload {
+                Some(payload) => self.payload(payload, bytes),
+                None => self.header(now, bytes),
+            };
+        }
+    }
+
+    /// Reads on in a header, and returns what is left.
+    fn header<'a>(&mut self, now: Time, bytes: &'a [u8]) -> &'a [u8] {
+        let reader = &mut self.reader;
+        let missing = reader.header.get_mut(reader.filled..).unwrap_or_default();
+        let len = missing.len().min(bytes.len());
+        let (taken, rest) = bytes.split_at(len);
+        for (to, from) in missing.iter_mut().zip(taken) {
+            *to = *from;
+        }
+        reader.filled += len;
+        if reader.filled == HEADER {
+            reader.filled = 0;
+            match Header::decode(reader.header) {
+                Ok(header) => self.frame(now, header),
+                Err(Unreadable::Version(version)) => self.end(SessionError::Version(version)),
+                Err(Unreadable::Type(kind)) => self.end(SessionError::Type(kind)),
+            }
+        }
+        rest
+    }
+
+    fn frame(&mut self, now: Time, header: Header) {
+        match header.kind {
+            Kind::Data => self.data(now, header),
+            Kind::Update => self.update(now, header),
+            Kind::Ping => self.ping(now, header),
+            Kind::GoAway => self.leaves(header.length),
+        }
+        // As many streams as there may be can be reset at once without anybody's fault.
+        if self.control.len() > self.config.control + self.config.streams {
+            self.end(SessionError::Flood);
+        }
+    }
+
+    fn ping(&mut self, now: Time, header: Header) {
+        if header.has(SYN) {
+            self.control.pong(header.length);
+        }
+        if header.has(ACK) {
+            self.keepalive.answered(now, header.length);
+        }
+    }
+
+    fn leaves(&mut self, code: u32) {
+        match Code::of(code) {
+            Code::Normal => {
+                if let Some(live) = &mut self.live
+                    && !core::mem::replace(&mut live.peer_leaves, true)
+                {
+                    self.events.push_back(Event::GoAway);
+                }
+            }
+            code => self.end(SessionError::GoneAway(code)),
+        }
+    }
+
+    // ------------------------------------------------------------ streams
+
+    /// Opens, acknowledges and resets, as the flags say; false where the frame means nothing more.
+    fn flags(&mut self, now: Time, header: Header) -> bool {
+        let id = header.stream;
+        if header.has(SYN) && !self.syn(now, id) {
+            return false;
+        }
+        let Some(stream) = self.streams.get_mut(&id) else {
+            self.stats.stale += 1;
+            return false;
+        };
+        if header.has(ACK) && core::mem::take(&mut stream.unacknowledged) {
+            self.unacknowledged -= 1;
+        }
+        if header.has(RST) {
+            self.broken(id, ResetBy::Peer);
+            return false;
+        }
+        true
+    }
+
+    /// The peer opens a stream; false where it cannot.
+    fn syn(&mut self, now: Time, id: u32) -> bool {
+        // Ids of the peer have the parity of its role, and only grow.
+        let ours = self
+            .next
+            .unwrap_or(u32::from(self.role == super::Role::Client));
+        if id == 0 || id % 2 == ours % 2 || id <= self.last {
+            self.end(SessionError::Id);
+            return false;
+        }
+        self.last = id;
+        let leaves = self.live.is_some_and(|live| live.leaves);
+        let full = self.streams.len() >= self.config.streams;
+        if leaves || full || self.backlog >= self.config.backlog {
+            self.stats.refused += 1;
+            self.control.reset(id);
+            return false;
+        }
+        self.backlog += 1;
+        self.begin(id, Stream::of_peer(now));
+        self.events.push_back(Event::Opened(id));
+        true
+    }
+
+    fn update(&mut self, now: Time, header: Header) {
+        let id = header.stream;
+        if !self.flags(now, header) {
+            return;
+        }
+        let Some(stream) = self.streams.get_mut(&id) else {
+            return;
+        };
+        let Some(credit) = stream.credit.checked_add(header.length) else {
+            return self.broken(id, ResetBy::Fault);
+        };
+        stream.credit = credit;
+        stream.stalled &= credit == 0;
+        Self::queue(&mut self.turn, id, stream);
+        if header.has(FIN) {
+            self.fin(id);
+        }
+    }
+
+    fn data(&mut self, now: Time, header: Header) {
+        let id = header.stream;
+        let mut payload = Payload {
+            stream: 0,
+            left: header.length,
+            fin: header.has(FIN),
+        };
+        if self.flags(now, header)
+            && let Some(stream) = self.streams.get_mut(&id)
+        {
+            if stream.peer_finished && header.length > 0 {
+                self.broken(id, ResetBy::Fault);
+            } else if !stream.announced(header.length) {
+                self.broken(id, ResetBy::Window);
+            } else {
+                payload.stream = id;
+            }
+        }
+        match payload.left {
+            0 if payload.stream != 0 && payload.fin => self.fin(id),
+            0 => {}
+            _ => self.reader.payload = Some(payload),
+        }
+    }
+
+    /// Reads on in a payload, and returns what is left.
+    fn payload<'a>(&mut self, mut payload: Payload, bytes: &'a [u8]) -> &'a [u8] {
+        let len = (payload.left as usize).min(bytes.len());
+        let (data, rest) = bytes.split_at(len);
+        payload.left -= len as u32;
+        self.reader.payload = Some(payload).filter(|payload| payload.left > 0);
+        self.arrived(payload.stream, data);
+        if payload.left == 0 && payload.fin {
+            self.fin(payload.stream);
+        }
+        rest
+    }
+
+    /// Hands data to the local end, or keeps it while that reads too slowly.
+    fn arrived(&mut self, id: u32, data: &[u8]) {
+        let Some(stream) = self.streams.get_mut(&id) else {
+            return;
+        };
+        if stream.is_read() && !stream.has_pending() {
+            self.held_in += stream.handed(data.len());
+            let data = Bytes::copy_from_slice(data);
+            self.events.push_back(Event::Data(id, data));
+        } else {
+            self.held_in += data.len();
+            stream.received(data);
+        }
+        if self.held_in > self.config.recv_total {
+            let most = self.streams.iter().max_by_key(|(_, s)| s.held_in());
+            let most = most.map_or(id, |(id, _)| *id);
+            self.broken(most, ResetBy::Memory);
+        }
+    }
+
+    /// Hands over what waited for the local end to read.
+    pub(super) fn deliver(&mut self, id: u32) {
+        let Some(stream) = self.streams.get_mut(&id) else {
+            return;
+        };
+        while let Some((piece, more)) = stream.hand() {
+            self.held_in += more;
+            self.events.push_back(Event::Data(id, piece));
+        }
+        self.tell_end(id);
+    }
+
+    fn fin(&mut self, id: u32) {
+        if let Some(stream) = self.streams.get_mut(&id) {
+            stream.peer_finished = true;
+            self.tell_end(id);
+        }
+    }
+
+    /// Tells the local end that the peer has finished, once it was handed everything.
+    fn tell_end(&mut self, id: u32) {
+        if let Some(stream) = self.streams.get_mut(&id)
+            && stream.peer_finished
+            && !stream.has_pending()
+            && !core::mem::replace(&mut stream.peer_told, true)
+        {
+            self.events.push_back(Event::Finished(id));
+        }
+        self.settle(id);
+    }
+
+    /// The stream breaks; the peer is told unless it did that.
+    fn broken(&mut self, id: u32, by: ResetBy) {
+        self.remove(id);
+        self.stats.resets += 1;
+        if by != ResetBy::Peer {
+            self.control.reset(id);
+        }
+        self.events.push_back(Event::Reset(id, by));
+    }
+}
