@@ -18,7 +18,7 @@ const STREAM_PROTOCOLS: &str = "x-stream-protocol-version";
 
 /// What a connection of that kind may ask for: the agent's identity policy and its limit on a
 /// request's head.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Eq, PartialEq)]
 pub struct Gate {
     policy: IdentityPolicy,
     limit: usize,
