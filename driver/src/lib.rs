@@ -21,8 +21,10 @@ mod agent;
 mod body;
 mod dial;
 mod ends;
+mod front;
 mod handler;
 mod hub;
+mod hyper_io;
 mod links;
 mod meter;
 mod pieces;
@@ -31,6 +33,7 @@ mod runtime;
 mod secret;
 mod tls;
 mod tunnel;
+mod upgrade;
 mod upstream;
 mod websocket;
 
@@ -46,6 +49,7 @@ pub use self::{
     agent::{Agent, Builder, StartError, State, Stopped},
     body::Broken,
     dial::UrlError,
+    front::serve,
     handler::{Body, BodyWriter, BoxFuture, Handler, Request, Responder},
     hub::{Answer, Hub, RequestBody},
     links::websocket_config,
@@ -54,6 +58,7 @@ pub use self::{
     secret::{Token, TokenError, TokenSource},
     tls::{Roots, TlsError, TlsOptions, TlsSource},
     tunnel::{TunnelReader, TunnelWriter},
+    upgrade::{Switched, UpgradeRequest, UpgradeResponder},
     upstream::{Kubernetes, KubernetesConfig, UpstreamError, UpstreamLimits},
     websocket::{
         Incoming, Message, MessageReader, MessageWriter, Upgrade, Upgraded, WebSocketRequest,

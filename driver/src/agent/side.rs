@@ -19,7 +19,7 @@ use crate::{
     body::Piece,
     dial::Dial,
     ends::Ends,
-    handler::{Body, BodyWriter, BoxFuture, Request, Responder, SharedHandler},
+    handler::{Body, BoxFuture, Request, Responder, SharedHandler},
     links::Links,
     meter::Meter,
     run::{Origin, Side},
@@ -84,9 +84,9 @@ impl<R: Runtime> AgentSide<R> {
                 let request = Request {
                     head,
                     credentials,
-                    body: Body { flow, over: false },
+                    body: Body::json(flow),
                 };
-                let responder = Responder(BodyWriter(Some(inflow)));
+                let responder = Responder::json(inflow);
                 Box::pin(async move { handler.handle(request, responder).await })
             }
             Target::WebSocket {
