@@ -200,8 +200,7 @@ impl Session {
         let Some(stream) = self.streams.get_mut(&id) else {
             return;
         };
-        stream.received(data);
-        self.held_in += data.len();
+        self.held_in += stream.received(data);
         Self::news(&mut self.ready, id, stream);
         if self.held_in > self.config.recv_total {
             let most = self.streams.iter().max_by_key(|(_, s)| s.held_in());

@@ -36,8 +36,7 @@ impl Session {
         let id = self.ready.pop_front()?;
         let stream = self.streams.get_mut(&id)?;
         stream.ready = false;
-        let (news, more) = stream.tell()?;
-        self.held_in += more;
+        let news = stream.tell()?;
         Self::news(&mut self.ready, id, stream);
         self.settle(id);
         Some(match news {

@@ -62,7 +62,7 @@ pub(super) struct Stream {
     unread: u32,
     /// Received, and not handed to the local end.
     pending: VecDeque<BytesMut>,
-    /// So many bytes are that.
+    /// Charged for that.
     waiting: usize,
     /// Charged for what was handed to it and is not consumed.
     ahead: usize,
@@ -205,43 +205,50 @@ impl Stream {
         self.ahead + self.waiting
     }
 
-    /// Keeps bytes that have arrived.
-    pub(super) fn received(&mut self, data: &[u8]) {
-        self.waiting += data.len();
-        match self.pending.back_mut() {
-            Some(last) if last.len() + data.len() <= BLOCK => last.extend_from_slice(data),
-            _ => self.pending.push_back(data.into()),
-        }
+    /// Keeps bytes that have arrived, and returns what they are charged.
+    pub(super) fn received(&mut self, data: &[u8]) -> usize {
+        let charge = match self.pending.back_mut() {
+            Some(last) if last.len() + data.len() <= BLOCK => {
+                let before = Limits::charge(last.len());
+                last.extend_from_slice(data);
+                Limits::charge(last.len()) - before
+            }
+            _ => {
+                self.pending.push_back(data.into());
+                Limits::charge(data.len())
+            }
+        };
+        self.waiting += charge;
+        charge
     }
 
     /// Whether the local end can be told something now.
     pub(super) fn has_news(&self) -> bool {
-        let data = self.waiting > 0 && self.ahead < AHEAD;
+        let data = !self.pending.is_empty() && self.ahead < AHEAD;
         !self.known || data || self.has_end()
     }
 
     /// The peer has finished, the local end was handed everything, and was not told so yet.
     fn has_end(&self) -> bool {
-        self.peer_finished && self.waiting == 0 && !self.peer_told
+        self.peer_finished && self.pending.is_empty() && !self.peer_told
     }
 
-    /// What the local end is told next, and by how much its charge exceeds its length.
-    pub(super) fn tell(&mut self) -> Option<(News, usize)> {
+    /// What the local end is told next.
+    pub(super) fn tell(&mut self) -> Option<News> {
         if !core::mem::replace(&mut self.known, true) {
-            return Some((News::Opened, 0));
+            return Some(News::Opened);
         }
         if self.ahead < AHEAD
             && let Some(piece) = self.pending.pop_front()
         {
-            let len = piece.len();
-            let charge = Limits::charge(len);
-            self.waiting -= len;
+            let charge = Limits::charge(piece.len());
+            self.waiting -= charge;
             self.ahead += charge;
-            return Some((News::Data(piece.freeze()), charge - len));
+            return Some(News::Data(piece.freeze()));
         }
         if self.has_end() {
             self.peer_told = true;
-            return Some((News::Finished, 0));
+            return Some(News::Finished);
         }
         None
     }
