@@ -20,6 +20,7 @@
 mod agent;
 mod body;
 mod dial;
+mod duplex;
 mod ends;
 mod handler;
 mod hub;
@@ -46,6 +47,7 @@ pub use self::{
     agent::{Agent, Builder, StartError, State, Stopped},
     body::Broken,
     dial::UrlError,
+    duplex::ByteStream,
     handler::{Body, BodyWriter, BoxFuture, Handler, Request, Responder},
     hub::{Answer, Hub, RequestBody},
     links::websocket_config,
