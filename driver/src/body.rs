@@ -1,6 +1,11 @@
 //! The two ends of a stream that the event loop does not hold: where its data comes out, and where
 //! data goes in, one piece at a time, so that the reader's pace is the writer's.
 
+use std::{
+    future::poll_fn,
+    task::{Context, Poll, ready},
+};
+
 use bytes::Bytes;
 use controlplane_core::{Failure, Kind, ResponseHead, StreamClose, StreamEnd, StreamId};
 use futures_channel::mpsc::{UnboundedReceiver, UnboundedSender};
@@ -92,22 +97,32 @@ impl Inflow {
     /// waits for both.
     pub(crate) async fn write(&mut self, kind: Kind, data: Bytes) -> Result<(), Broken> {
         self.settle().await?;
-        self.owed = true;
-        self.tell(Event::Data(kind, data));
+        self.offer(kind, data);
         self.settle().await
     }
 
     async fn settle(&mut self) -> Result<(), Broken> {
+        poll_fn(|cx| self.poll_settled(cx)).await
+    }
+
+    /// Offers a piece, before which the last must have settled.
+    pub(crate) fn offer(&mut self, kind: Kind, data: Bytes) {
+        self.owed = true;
+        self.tell(Event::Data(kind, data));
+    }
+
+    /// Ready once the piece that was offered last was taken.
+    pub(crate) fn poll_settled(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Broken>> {
         if !self.owed {
-            return Ok(());
+            return Poll::Ready(Ok(()));
         }
-        if self.taken.next().await.is_none() {
+        if ready!(self.taken.poll_next_unpin(cx)).is_none() {
             // The other side has ended already: it is told of no end, and may have last words.
             self.over = true;
-            return Err(Broken);
+            return Poll::Ready(Err(Broken));
         }
         self.owed = false;
-        Ok(())
+        Poll::Ready(Ok(()))
     }
 
     pub(crate) fn end(&mut self, end: StreamEnd) {

@@ -9,8 +9,20 @@ use futures_util::stream::AbortHandle;
 
 use crate::{
     body::{Event, Events, Inflow, Outflow, Piece},
+    duplex::ByteStream,
     pieces::{Pieces, pieces},
 };
+
+/// What is still heard of a stream whose local end has ended in order.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub(crate) enum Shape {
+    /// Of a byte stream: all, up to the end of the other direction.
+    Duplex,
+    /// Of a request: its answer at the controller, nothing at the agent.
+    Request,
+    /// Of a WebSocket or a tunnel in JSON messages: nothing.
+    Socket,
+}
 
 /// The event loop's hold on one stream.
 pub(crate) struct End {
@@ -20,8 +32,7 @@ pub(crate) struct End {
     pub(crate) held: Option<(Kind, Bytes)>,
     /// How the stream ends once `held` was taken.
     pub(crate) ending: Option<StreamEnd>,
-    /// It is a WebSocket or a tunnel: when the local end has ended, nothing more is heard of it.
-    pub(crate) socket: bool,
+    pub(crate) shape: Shape,
     task: Option<AbortHandle>,
 }
 
@@ -44,6 +55,20 @@ impl Ends {
 
     /// Makes the ends of a new stream.
     pub(crate) fn open(&mut self, id: StreamId, socket: bool) -> (Outflow, Inflow) {
+        let shape = match socket {
+            true => Shape::Socket,
+            false => Shape::Request,
+        };
+        self.open_as(id, shape)
+    }
+
+    /// Makes the local end of a new byte stream.
+    pub(crate) fn open_duplex(&mut self, id: StreamId) -> ByteStream {
+        let (outflow, inflow) = self.open_as(id, Shape::Duplex);
+        ByteStream::new(outflow, inflow)
+    }
+
+    pub(crate) fn open_as(&mut self, id: StreamId, shape: Shape) -> (Outflow, Inflow) {
         let (pieces, out) = pieces();
         let (taken, credit) = mpsc::unbounded();
         let end = End {
@@ -51,7 +76,7 @@ impl Ends {
             taken,
             held: None,
             ending: None,
-            socket,
+            shape,
             task: None,
         };
         self.by_id.insert(id, end);

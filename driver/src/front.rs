@@ -8,11 +8,15 @@ mod patience;
 mod refusal;
 mod running;
 
-use std::{sync::Arc, time::Duration};
+use std::{pin::pin, sync::Arc, time::Duration};
 
 use controlplane_core::rules::Gate;
-use futures_util::{AsyncRead, AsyncReadExt, AsyncWrite};
+use futures_util::{
+    AsyncRead, AsyncReadExt, AsyncWrite,
+    future::{Either, select},
+};
 use hyper::{server::conn::http1, service::service_fn};
+use tokio::sync::watch;
 
 pub(crate) use self::{
     answer::{Reply, Writer},
@@ -54,6 +58,21 @@ where
     R: Runtime,
     T: AsyncRead + AsyncWrite + Send + Unpin + 'static,
 {
+    let (_stays, leaving) = watch::channel(false);
+    serve_until(runtime, io, gate, handler, leaving).await;
+}
+
+/// The same; once `leaving` is true, the connection ends with the answer that is under way.
+pub(crate) async fn serve_until<R, T>(
+    runtime: R,
+    io: T,
+    gate: Gate,
+    handler: Arc<dyn Handler>,
+    mut leaving: watch::Receiver<bool>,
+) where
+    R: Runtime,
+    T: AsyncRead + AsyncWrite + Send + Unpin + 'static,
+{
     let meter = Meter::new();
     let place = Place::default();
     let io = HyperIo::new(Lent::new(meter.wrap(io), &place));
@@ -75,7 +94,15 @@ where
                 async move { serving.answer::<T>(request).await }
             }),
         );
-    let ended = connection.with_upgrades().await;
+    let mut connection = pin!(connection.with_upgrades());
+    let left = pin!(async { leaving.wait_for(|leaving| *leaving).await.map(drop) });
+    let ended = match select(connection.as_mut(), left).await {
+        Either::Left((ended, _)) => ended,
+        Either::Right(_) => {
+            connection.as_mut().graceful_shutdown();
+            connection.await
+        }
+    };
     if let Some(running) = exchanges.switched() {
         return running.ended().await;
     }

@@ -20,6 +20,7 @@
 mod agent;
 mod body;
 mod dial;
+mod duplex;
 mod ends;
 mod front;
 mod handler;
@@ -49,6 +50,7 @@ pub use self::{
     agent::{Agent, Builder, StartError, State, Stopped},
     body::Broken,
     dial::UrlError,
+    duplex::ByteStream,
     front::serve,
     handler::{Body, BodyWriter, BoxFuture, Handler, Request, Responder},
     hub::{Answer, Hub, RequestBody},

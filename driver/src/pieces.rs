@@ -5,8 +5,10 @@ use std::{
     collections::VecDeque,
     future::poll_fn,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
-    task::{Poll, Waker},
+    task::{Context, Poll, Waker},
 };
+
+use controlplane_core::Failure;
 
 use crate::body::Piece;
 
@@ -77,18 +79,27 @@ pub(crate) struct Taken(Shared);
 impl Taken {
     /// The next piece; `None` after the last.
     pub(crate) async fn next(&mut self) -> Option<Piece> {
-        poll_fn(|cx| {
-            let mut queue = lock(&self.0);
-            match queue.pieces.pop_front() {
-                Some(piece) => Poll::Ready(Some(piece)),
-                None if queue.over => Poll::Ready(None),
-                None => {
-                    queue.waker = Some(cx.waker().clone());
-                    Poll::Pending
-                }
+        poll_fn(|cx| self.poll_next(cx)).await
+    }
+
+    pub(crate) fn poll_next(&mut self, cx: &mut Context<'_>) -> Poll<Option<Piece>> {
+        let mut queue = lock(&self.0);
+        match queue.pieces.pop_front() {
+            Some(piece) => Poll::Ready(Some(piece)),
+            None if queue.over => Poll::Ready(None),
+            None => {
+                queue.waker = Some(cx.waker().clone());
+                Poll::Pending
             }
-        })
-        .await
+        }
+    }
+
+    /// Why the stream failed, where that is among what was not taken yet.
+    pub(crate) fn failure(&self) -> Option<Failure> {
+        match lock(&self.0).pieces.back() {
+            Some(Piece::Failed(failure)) => Some(failure.clone()),
+            _ => None,
+        }
     }
 
     /// Takes no more, and returns what was not taken.

@@ -21,7 +21,7 @@ use futures_util::StreamExt;
 
 use crate::{
     body::{Event, Piece},
-    ends::Ends,
+    ends::{Ends, Shape},
     links::Links,
     runtime::{Runtime, Timer},
 };
@@ -320,13 +320,18 @@ impl<S: Side> State<S> {
     fn ended(&mut self, id: StreamId, how: StreamEnd) {
         let in_order = !matches!(how, StreamEnd::Broken(_));
         let end = self.ends.by_id.get_mut(&id);
-        let socket = end.as_ref().is_some_and(|end| end.socket);
+        let shape = end.as_ref().map_or(Shape::Request, |end| end.shape);
         if let Some(end) = end.filter(|end| in_order && end.held.is_some()) {
             end.ending = Some(how);
             return;
         }
         self.input(Input::Ended(id, how));
-        if S::ENDED_IS_LAST || socket {
+        let is_last = match shape {
+            Shape::Duplex => !in_order,
+            Shape::Request => S::ENDED_IS_LAST,
+            Shape::Socket => true,
+        };
+        if is_last {
             self.ends.forget(id);
         }
     }

@@ -18,7 +18,8 @@ use super::{State, relay};
 use crate::{
     body::Piece,
     dial::Dial,
-    ends::Ends,
+    ends::{Ends, Shape},
+    front,
     handler::{Body, BoxFuture, Request, Responder, SharedHandler},
     links::Links,
     meter::Meter,
@@ -52,6 +53,8 @@ pub(super) struct AgentSide<R: Runtime> {
     gateway: String,
     handler: SharedHandler,
     state: watch::Sender<State>,
+    /// It shuts down: connections are to end with the answer that is under way.
+    leaving: watch::Sender<bool>,
 }
 
 impl<R: Runtime> AgentSide<R> {
@@ -70,11 +73,12 @@ impl<R: Runtime> AgentSide<R> {
             gateway: String::new(),
             handler,
             state,
+            leaving: watch::channel(false).0,
         }
     }
 
     fn open(&mut self, id: StreamId, target: Target, ends: &mut Ends) {
-        if let Target::Tcp { host, port } | Target::Udp { host, port } = &target {
+        if let Target::Tcp { host, port, .. } | Target::Udp { host, port } = &target {
             tracing::debug!(stream = id.0, host, port, "a tunnel is opened");
         }
         let handler = self.handler.clone();
@@ -104,13 +108,29 @@ impl<R: Runtime> AgentSide<R> {
                 let responder = WebSocketResponder::new(inflow);
                 Box::pin(async move { handler.open(request, responder).await })
             }
-            Target::Tcp { host, port } => {
-                let (reader, writer) = tunnel(ends, id, Transport::Tcp);
+            Target::Http1(gate) => {
+                let io = ends.open_duplex(id);
+                let leaving = self.leaving.subscribe();
+                let runtime = self.runtime.clone();
+                Box::pin(front::serve_until(runtime, io, gate, handler, leaving))
+            }
+            Target::Tcp {
+                host,
+                port,
+                half_close,
+            } => {
+                let shape = if half_close {
+                    Shape::Duplex
+                } else {
+                    Shape::Socket
+                };
+                let (reader, writer) = tunnel(ends, id, shape, Transport::Tcp);
                 let to = (host, port);
-                Box::pin(relay::tcp(self.runtime.clone(), to, reader, writer))
+                let runtime = self.runtime.clone();
+                Box::pin(relay::tcp(runtime, to, reader, writer, half_close))
             }
             Target::Udp { host, port } => {
-                let (reader, writer) = tunnel(ends, id, Transport::Udp);
+                let (reader, writer) = tunnel(ends, id, Shape::Socket, Transport::Udp);
                 let to = (host, port);
                 Box::pin(relay::udp(self.runtime.clone(), to, reader, writer))
             }
@@ -208,8 +228,13 @@ impl<R: Runtime> AgentSide<R> {
     }
 }
 
-fn tunnel(ends: &mut Ends, id: StreamId, transport: Transport) -> (TunnelReader, TunnelWriter) {
-    let (flow, inflow) = ends.open(id, true);
+fn tunnel(
+    ends: &mut Ends,
+    id: StreamId,
+    shape: Shape,
+    transport: Transport,
+) -> (TunnelReader, TunnelWriter) {
+    let (flow, inflow) = ends.open_as(id, shape);
     let writer = TunnelWriter::new(inflow, transport);
     (TunnelReader::new(flow), writer)
 }
@@ -263,7 +288,10 @@ impl<R: Runtime> Side for AgentSide<R> {
         _: &mut Links,
     ) {
         let input = match command {
-            Command::Shutdown(grace) => Input::Shutdown(grace),
+            Command::Shutdown(grace) => {
+                self.leaving.send_replace(true);
+                Input::Shutdown(grace)
+            }
             Command::Status(status) => Input::Status(status),
         };
         machine.handle(now, input);

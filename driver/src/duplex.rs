@@ -1,0 +1,284 @@
+//! A byte stream of the tunnel as both of its users see one, hyper and whoever copies opaque bytes:
+//! two directions that end on their own.
+
+use std::{
+    fmt, io,
+    pin::Pin,
+    sync::{Arc, OnceLock},
+    task::{Context, Poll, ready},
+};
+
+use bytes::{Buf, Bytes};
+use controlplane_core::{Failure, Kind, StreamEnd};
+use futures_util::{AsyncRead, AsyncWrite};
+use hyper::rt::{Read, ReadBufCursor, Write};
+
+use crate::body::{Broken, Event, Inflow, Outflow, Piece};
+
+/// Longest piece that is handed over at once.
+const PIECE: usize = 64 << 10;
+
+/// A byte stream through the tunnel, which paces both directions on its own.
+///
+/// ```text
+/// reading: Open ──the peer's end──▶ Ended      writing: Open ──poll_close──▶ Ended
+///            └────the stream failed──▶ Failed             (both Ended: over)
+/// ```
+///
+/// `poll_close` ends the writing half only. `poll_flush` returns once the tunnel has taken what was
+/// written, which it does at the pace of the peer. Dropped before both halves have ended, the
+/// stream is reset at once.
+pub struct ByteStream {
+    flow: Outflow,
+    inflow: Inflow,
+    /// What is left of the piece that is being read, and how long it was.
+    rest: Bytes,
+    owed: usize,
+    reading: Reading,
+    /// This end has said that it has no more to send.
+    finished: bool,
+    cause: Cause,
+}
+
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+enum Reading {
+    Open,
+    Ended,
+    Failed,
+}
+
+/// Why a [`ByteStream`] failed. Clones are of the same stream.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Cause(Arc<OnceLock<Failure>>);
+
+impl Cause {
+    /// Nothing where it did not fail, or nobody has seen it yet.
+    pub(crate) fn get(&self) -> Option<Failure> {
+        self.0.get().cloned()
+    }
+
+    fn set(&self, failure: Failure) {
+        let _ = self.0.set(failure);
+    }
+}
+
+impl ByteStream {
+    pub(crate) fn new(flow: Outflow, inflow: Inflow) -> Self {
+        Self {
+            flow,
+            inflow,
+            rest: Bytes::new(),
+            owed: 0,
+            reading: Reading::Open,
+            finished: false,
+            cause: Cause::default(),
+        }
+    }
+
+    /// Why the stream failed; nothing as long as no call has returned an error.
+    #[must_use]
+    pub fn failure(&self) -> Option<Failure> {
+        self.cause.get()
+    }
+
+    /// The same, for when the stream is out of sight.
+    pub(crate) fn cause(&self) -> Cause {
+        self.cause.clone()
+    }
+
+    /// Gives back what was read too much: it is read next.
+    pub(crate) fn unread(&mut self, data: Bytes) {
+        if self.rest.is_empty() {
+            self.rest = data;
+        } else {
+            self.rest = [data, std::mem::take(&mut self.rest)].concat().into();
+        }
+    }
+
+    /// What can be read next: empty at the end.
+    fn poll_fill(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<&[u8]>> {
+        while self.rest.is_empty() {
+            match self.reading {
+                Reading::Open => {}
+                Reading::Ended => break,
+                Reading::Failed => return Poll::Ready(Err(self.error())),
+            }
+            match ready!(self.flow.pieces.poll_next(cx)) {
+                Some(Piece::Data(_, data)) => {
+                    self.owed = data.len();
+                    self.rest = data;
+                    self.settle();
+                }
+                Some(Piece::End) => self.reading = Reading::Ended,
+                Some(Piece::Failed(failure)) => self.fail(failure),
+                Some(Piece::Closed(..) | Piece::Head(_)) | None => {
+                    self.fail(Failure::Disconnected);
+                }
+            }
+        }
+        Poll::Ready(Ok(&self.rest))
+    }
+
+    fn consume(&mut self, len: usize) {
+        self.rest.advance(len);
+        self.settle();
+    }
+
+    /// Makes room at the peer for a piece that was read in full.
+    fn settle(&mut self) {
+        if self.rest.is_empty() {
+            let owed = std::mem::take(&mut self.owed);
+            if owed > 0 {
+                self.inflow.tell(Event::Consumed(owed));
+            }
+        }
+    }
+
+    fn fail(&mut self, failure: Failure) {
+        self.cause.set(failure);
+        self.reading = Reading::Failed;
+    }
+
+    fn error(&self) -> io::Error {
+        let failure = self.cause.get().unwrap_or(Failure::Disconnected);
+        io::Error::new(io::ErrorKind::ConnectionReset, failure)
+    }
+
+    /// Nobody takes more. Why is said where data comes out, after all that came before.
+    fn broken(&self, _: Broken) -> io::Error {
+        if let Some(failure) = self.flow.pieces.failure() {
+            self.cause.set(failure);
+        }
+        match self.cause.get() {
+            Some(failure) => io::Error::new(io::ErrorKind::BrokenPipe, failure),
+            None => io::ErrorKind::BrokenPipe.into(),
+        }
+    }
+
+    fn poll_send(&mut self, cx: &mut Context<'_>, data: &[u8]) -> Poll<io::Result<usize>> {
+        if self.finished {
+            return Poll::Ready(Err(io::ErrorKind::BrokenPipe.into()));
+        }
+        ready!(self.poll_sent(cx))?;
+        let piece = data.get(..PIECE).unwrap_or(data);
+        if !piece.is_empty() {
+            self.inflow
+                .offer(Kind::Bytes, Bytes::copy_from_slice(piece));
+        }
+        Poll::Ready(Ok(piece.len()))
+    }
+
+    /// Waits until the tunnel has taken what was written.
+    fn poll_sent(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        if self.inflow.over && !self.finished {
+            return Poll::Ready(Err(self.broken(Broken)));
+        }
+        let sent = ready!(self.inflow.poll_settled(cx));
+        Poll::Ready(sent.map_err(|broken| self.broken(broken)))
+    }
+
+    fn poll_finish(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        if !self.finished {
+            ready!(self.poll_sent(cx))?;
+            self.finished = true;
+            self.inflow.end(StreamEnd::Clean);
+        }
+        Poll::Ready(Ok(()))
+    }
+}
+
+impl Drop for ByteStream {
+    fn drop(&mut self) {
+        let over = match self.reading {
+            Reading::Open => false,
+            Reading::Ended => self.finished,
+            Reading::Failed => true,
+        };
+        if !over {
+            self.inflow.tell(Event::Cancel);
+        }
+        self.rest.clear();
+        self.settle();
+    }
+}
+
+/// What passes may be secret.
+impl fmt::Debug for ByteStream {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("ByteStream")
+            .field("id", &self.flow.id)
+            .field("reading", &self.reading)
+            .field("finished", &self.finished)
+            .finish_non_exhaustive()
+    }
+}
+
+impl AsyncRead for ByteStream {
+    fn poll_read(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buffer: &mut [u8],
+    ) -> Poll<io::Result<usize>> {
+        let data = ready!(self.poll_fill(cx))?;
+        let len = data.len().min(buffer.len());
+        if let (Some(to), Some(from)) = (buffer.get_mut(..len), data.get(..len)) {
+            to.copy_from_slice(from);
+        }
+        self.consume(len);
+        Poll::Ready(Ok(len))
+    }
+}
+
+impl AsyncWrite for ByteStream {
+    fn poll_write(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        data: &[u8],
+    ) -> Poll<io::Result<usize>> {
+        self.poll_send(cx, data)
+    }
+
+    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        self.poll_sent(cx)
+    }
+
+    fn poll_close(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        self.poll_finish(cx)
+    }
+}
+
+/// Without a buffer between: what came is copied once.
+impl Read for ByteStream {
+    fn poll_read(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        mut out: ReadBufCursor<'_>,
+    ) -> Poll<io::Result<()>> {
+        let data = ready!(self.poll_fill(cx))?;
+        let len = data.len().min(out.remaining());
+        out.put_slice(data.get(..len).unwrap_or_default());
+        self.consume(len);
+        Poll::Ready(Ok(()))
+    }
+}
+
+impl Write for ByteStream {
+    fn poll_write(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        data: &[u8],
+    ) -> Poll<io::Result<usize>> {
+        self.poll_send(cx, data)
+    }
+
+    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        self.poll_sent(cx)
+    }
+
+    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        self.poll_finish(cx)
+    }
+}
+
+#[cfg(test)]
+mod tests;
