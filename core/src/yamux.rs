@@ -228,7 +228,8 @@ impl Session {
         }
     }
 
-    /// Ends the stream at once: what is on its way in either direction is lost.
+    /// Ends the stream at once: what is on its way in either direction is lost. Nothing more is told
+    /// of it, except that it was gone already.
     pub fn reset(&mut self, id: u32) {
         if self.streams.contains_key(&id) {
             self.broken(id, None);
