@@ -11,7 +11,7 @@ use crate::hidden::Hidden;
 /// What happened on a session. `Debug` tells only how long data is.
 #[derive(Eq, PartialEq)]
 pub enum Event {
-    /// The peer opened this stream: [`Session::accept`] or [`Session::reset`] it.
+    /// The peer opened this stream: [`super::Session::accept`] or [`super::Session::reset`] it.
     Opened(u32),
     /// Bytes of the peer; return their room with [`Session::consumed`].
     Data(u32, Bytes),
