@@ -110,6 +110,8 @@ pub(super) struct Pour {
     left: Option<u64>,
     trailers: fn(Headers) -> HeaderMap,
     running: Option<Running>,
+    /// How it breaks off, once hyper had a turn to send what came before.
+    broken: Option<AnswerError>,
 }
 
 impl Pour {
@@ -125,6 +127,7 @@ impl Pour {
             left,
             trailers,
             running: Some(running),
+            broken: None,
         };
         if left == Some(0) {
             pour.complete();
@@ -152,18 +155,36 @@ impl Pour {
     }
 
     fn poll(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, AnswerError>>> {
+        if let Some(error) = self.broken {
+            return Poll::Ready(Some(Err(error)));
+        }
+        let error = match ready!(self.poll_next(cx)) {
+            Ok(frame) => return Poll::Ready(frame.map(Ok)),
+            Err(error) => error,
+        };
+        // At an error hyper would forget what it has not sent, be it the head.
+        self.broken = Some(error);
+        cx.waker().wake_by_ref();
+        Poll::Pending
+    }
+
+    fn poll_next(
+        &mut self,
+        cx: &mut Context<'_>,
+    ) -> Poll<Result<Option<Frame<Bytes>>, AnswerError>> {
         if let Some(data) = ready!(self.pieces.taken.poll_next_unpin(cx)) {
-            return Poll::Ready(Some(self.count(&data).map(|()| Frame::data(data))));
+            return Poll::Ready(self.count(&data).map(|()| Some(Frame::data(data))));
         }
         let Ok(trailers) = ready!(self.pieces.ended.poll_unpin(cx)) else {
-            return Poll::Ready(Some(Err(AnswerError::Broken)));
+            return Poll::Ready(Err(AnswerError::Broken));
         };
         if self.left.is_some_and(|left| left > 0) {
-            return Poll::Ready(Some(Err(AnswerError::Short)));
+            return Poll::Ready(Err(AnswerError::Short));
         }
         self.complete();
         let trailers = (self.trailers)(trailers);
-        Poll::Ready((!trailers.is_empty()).then_some(Ok(Frame::trailers(trailers))))
+        let frame = (!trailers.is_empty()).then(|| Frame::trailers(trailers));
+        Poll::Ready(Ok(frame))
     }
 }
 
