@@ -49,7 +49,7 @@ pub use self::{
     dial::UrlError,
     duplex::ByteStream,
     handler::{Body, BodyWriter, BoxFuture, Handler, Request, Responder},
-    hub::{Answer, Hub, RequestBody},
+    hub::{Answer, Hub, RequestBody, Switch, Switched},
     links::websocket_config,
     meter::{Meter, Metered},
     runtime::{Datagrams, Runtime, Timer, WebSocket, sleep, timeout, tune, unspecified},
