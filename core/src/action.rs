@@ -10,7 +10,7 @@ use crate::{
     error::{Failure, PeerFault, Reason},
     hidden::Hidden,
     input::{ConnId, Kind, RequestHead, ResponseHead, StreamClose, StreamId},
-    rules::{Credentials, IdentityPolicy},
+    rules::{Credentials, Gate, IdentityPolicy},
 };
 
 /// Something the adapter is to do.
@@ -40,6 +40,9 @@ pub enum Action {
     /// the stream is over; there it comes once the local end has taken all deliveries
     /// ([`crate::Input::Consumed`]), so that what slow clients hold counts until they took it.
     Finish(StreamId),
+    /// Fast mode: the peer has no more to send on this stream, and all of it was delivered. This end
+    /// may go on.
+    HalfClosed(StreamId),
     /// Controller: the answer has begun. 101 opens a WebSocket: from then on it has messages and
     /// ends with [`Self::Closed`].
     Head(StreamId, ResponseHead),
@@ -47,6 +50,9 @@ pub enum Action {
     Notice(Notice),
     /// Agent: open the local end; answer with [`crate::Input::Head`] or [`crate::Input::Ended`].
     Open(StreamId, Target),
+    /// Fast mode: both directions of the stream have ended in order, and everything was taken.
+    /// Nothing follows on it.
+    Over(StreamId),
     /// Agent: the connection is over and the next [`Connect`](Self::Connect) is `delay` away.
     ///
     /// The core holds the timer; the adapter need not start one.
@@ -93,6 +99,8 @@ impl fmt::Debug for Action {
             Self::Discard(id) => tuple(f, "Discard", &[id]),
             Self::Failed(id, failure) => tuple(f, "Failed", &[id, failure]),
             Self::Finish(id) => tuple(f, "Finish", &[id]),
+            Self::HalfClosed(id) => tuple(f, "HalfClosed", &[id]),
+            Self::Over(id) => tuple(f, "Over", &[id]),
             Self::Head(id, head) => tuple(f, "Head", &[id, head]),
             Self::Notice(notice) => tuple(f, "Notice", &[notice]),
             Self::Open(id, target) => tuple(f, "Open", &[id, target]),
@@ -174,6 +182,10 @@ pub enum Target {
         /// Which credentials the upstream request carries.
         credentials: Credentials,
     },
+    /// An HTTP/1.1 connection whose client is the controller and whose server the adapter: each
+    /// request goes through the gate, and then to the Kubernetes API. A stream of the fast mode:
+    /// bytes both ways, until both ends have ended.
+    Http1(Gate),
     /// A TCP connection to an address that is on the allow-list. Answer with
     /// [`crate::Input::Head`] when it is open.
     Tcp {
@@ -181,6 +193,9 @@ pub enum Target {
         host: String,
         /// Port.
         port: u16,
+        /// A stream of the fast mode: the end of one direction leaves the other open, and
+        /// [`Action::HalfClosed`] comes instead of [`Action::Finish`].
+        half_close: bool,
     },
     /// A UDP socket of its own for one client of a tunnel (P-198), to an address that is on the
     /// allow-list. Each delivery is a datagram, and each `send`.
@@ -205,7 +220,8 @@ pub enum Target {
 impl fmt::Debug for Target {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let (name, head, protocols) = match self {
-            Self::Tcp { host, port } => return write!(f, "Tcp({host}:{port})"),
+            Self::Http1(_) => return f.write_str("Http1"),
+            Self::Tcp { host, port, .. } => return write!(f, "Tcp({host}:{port})"),
             Self::Udp { host, port } => return write!(f, "Udp({host}:{port})"),
             Self::Http { head, .. } => ("Http", head, 0),
             Self::WebSocket {
@@ -293,6 +309,12 @@ pub struct Joined {
     /// Whether it answers the start of a WebSocket stream with the API's own answer (P-192): an
     /// extension of ours, without which success shows with the first data only.
     pub answers_upgrades: bool,
+    /// Whether the connection is in the fast mode: [`crate::Controller::open_service`] opens streams
+    /// to services.
+    pub yamux: bool,
+    /// Whether [`crate::Controller::open_http`] opens connections to the Kubernetes API: an
+    /// extension of ours to the fast mode.
+    pub http_streams: bool,
     /// Whether it opens TCP and UDP tunnels: an extension of ours, without which an original agent
     /// that has them switched off ends (W-23).
     pub opens_tunnels: bool,

@@ -2,8 +2,8 @@
 //!
 //! This file is the public face; `life` is the life of the link ([`crate::Phase`] shows its states)
 //! and `gateway` its move to a gateway; `incoming` reads what the controller sends, `asked` checks
-//! it, `exchange`, `requests`, `bodies`, `sockets` and `tunnels` keep the streams, `outgoing`
-//! decides what is framed next.
+//! it, `exchange`, `requests`, `bodies`, `sockets` and `tunnels` keep the streams, `mux` those of the fast
+//! mode, `outgoing` decides what is framed next.
 
 mod asked;
 mod bodies;
@@ -11,6 +11,7 @@ mod exchange;
 mod gateway;
 mod incoming;
 mod life;
+mod mux;
 mod outgoing;
 mod requests;
 mod sockets;
@@ -35,6 +36,7 @@ use crate::{
     input::{ConnId, Frame, Input, Kind, Socket, StreamId},
     link::Phase,
     machine::Machine,
+    mux::Mux,
     notices::Notices,
     rng::Rng,
     stats::Stats,
@@ -70,6 +72,8 @@ pub struct Agent {
     /// The clients of UDP tunnels.
     flows: BTreeMap<Flow, StreamId>,
     gateway: Gateway,
+    /// The streams of the fast mode, while that is on.
+    mux: Option<Box<Mux>>,
     /// Bytes of whole answers held for a controller that takes no others.
     buffered: usize,
     status: HeartbeatStatus,
@@ -119,6 +123,7 @@ impl Agent {
             streams: Streams::new(),
             flows: BTreeMap::new(),
             gateway: Gateway::default(),
+            mux: None,
             buffered: 0,
             status: HeartbeatStatus::default(),
             base64: Base64::new(),
@@ -196,6 +201,9 @@ impl Machine for Agent {
         match input {
             Input::Alive(conn) if self.phase.open() == Some(conn) => self.alive(),
             Input::Connected(conn) => self.connected(conn),
+            Input::Consumed(id, _) | Input::Ended(id, _) | Input::Head(id, _) if self.owns(id) => {
+                self.local(id, input);
+            }
             Input::Consumed(id, len) => self.consumed(id, len),
             Input::Disconnected(conn, down) => self.disconnected(conn, down),
             Input::Ended(id, end) => self.ended(id, end),
@@ -210,6 +218,7 @@ impl Machine for Agent {
             Input::Wrote(conn) if self.phase.open() == Some(conn) => {
                 self.timers.stop(Timer::Stall);
             }
+            Input::Cancel(id) if self.owns(id) => self.reset_stream(id),
             Input::Accepted(_) | Input::Alive(_) | Input::Cancel(_) | Input::Wrote(_) => {
                 self.stale();
             }
@@ -218,10 +227,14 @@ impl Machine for Agent {
             self.expired(timer);
         }
         self.expire_requests();
+        self.expire_streams();
         self.settle(false);
     }
 
     fn send(&mut self, stream: StreamId, kind: Kind, data: Bytes) -> Result<(), SendError> {
+        if let Some(mux) = self.mux.as_mut().filter(|mux| mux.owns(stream)) {
+            return mux.send(self.now, stream, data);
+        }
         self.answer(stream, kind, data)
     }
 
@@ -231,16 +244,19 @@ impl Machine for Agent {
 
     fn deadline(&self) -> Option<Time> {
         let request = self.limits_due.first().map(|(at, _)| *at);
-        [self.timers.next(), request].into_iter().flatten().min()
+        let mux = self.mux.as_ref().and_then(|mux| mux.deadline());
+        let all = [self.timers.next(), request, mux];
+        all.into_iter().flatten().min()
     }
 
     fn stats(&self) -> Stats {
-        Stats {
+        let json = Stats {
             streams_opened: self.streams.opened(),
             streams_open: self.streams.len(),
             held_in: self.streams.held_in(),
             held_out: self.streams.held_out() + self.buffered,
             ..self.stats
-        }
+        };
+        self.mux.as_ref().map_or(json, |mux| mux.add_to(json))
     }
 }

@@ -36,6 +36,9 @@ pub struct AgentConfig {
     /// 10,240 bytes of body goes as a binary frame (P-039), which costs a third less than base64.
     /// Off by default.
     pub binary_answers: bool,
+    /// Whether the fast mode is offered: yamux streams, with a window each, in binary messages
+    /// (P-118). On by default; without it every request goes as JSON.
+    pub yamux: bool,
     /// Where TCP and UDP tunnels may lead (P-197); empty by default, so that none is opened.
     pub tunnels: Vec<TunnelTarget>,
     /// Hosts that a controller may send the agent to (`gateway_ws_url`, P-007): names, or with a
@@ -62,6 +65,7 @@ impl AgentConfig {
             encrypted: false,
             terminal_translation: false,
             binary_answers: false,
+            yamux: true,
             tunnels: Vec::new(),
             gateways: Vec::new(),
             periods: Periods::default(),
@@ -93,6 +97,8 @@ pub struct ControllerConfig {
     pub name: String,
     /// Workspace told in `register_success`.
     pub workspace_id: Option<i64>,
+    /// Whether the fast mode is asked for of agents that offer it. On by default.
+    pub yamux: bool,
     /// Periods and patience; those of heartbeat, dial and backoff are the agent's.
     pub periods: Periods,
     /// Bounds on what the agent can make the controller hold.
@@ -106,6 +112,7 @@ impl ControllerConfig {
             cluster_id: cluster_id.into(),
             name: name.into(),
             workspace_id: None,
+            yamux: true,
             periods: Periods::default(),
             limits: Limits::controller(),
         }

@@ -9,11 +9,12 @@
 //!
 //! This file is the public face; `sessions` is the life of the connections, `incoming` reads
 //! what the agent sends, `exchange`, `sockets` and `tunnels` keep the requests, `ends` ends them,
-//! `outgoing` decides what is framed next.
+//! `mux` keeps the streams of the fast mode, `outgoing` decides what is framed next.
 
 mod ends;
 mod exchange;
 mod incoming;
+mod mux;
 mod outgoing;
 mod sessions;
 mod sockets;
@@ -22,6 +23,7 @@ mod tests;
 mod tunnels;
 
 use alloc::{
+    boxed::Box,
     collections::{BTreeMap, BTreeSet, VecDeque},
     string::String,
     vec::Vec,
@@ -41,6 +43,7 @@ use crate::{
     error::{ConfigError, OpenError, PeerFault, SendError},
     input::{ConnId, Input, Kind, RequestHead, Socket, StreamId, Tunnel},
     machine::Machine,
+    mux::{Head, Mux},
     notices::Notices,
     stats::Stats,
     streams::Streams,
@@ -58,6 +61,10 @@ pub struct Controller {
     /// The registered one.
     current: Option<ConnId>,
     joined: Option<Joined>,
+    /// What the registered agent told, while it has not answered the greeting.
+    greeting: Option<Joined>,
+    /// The streams of the fast mode, while that is on.
+    mux: Option<Box<Mux>>,
     /// When newer connections took over, at most [`MAX_SWAPS`].
     swaps: VecDeque<Time>,
     streams: Streams<Exchange>,
@@ -112,6 +119,8 @@ impl Controller {
             sessions: BTreeMap::new(),
             current: None,
             joined: None,
+            greeting: None,
+            mux: None,
             swaps: VecDeque::new(),
             streams: Streams::new(),
             flows: BTreeMap::new(),
@@ -186,6 +195,31 @@ impl Controller {
         self.open_tunnel_stream(tunnel)
     }
 
+    /// Opens an HTTP/1.1 connection to the Kubernetes API, whose server is the agent: a stream of the
+    /// fast mode. Bytes go both ways at once by [`Machine::send`] and [`Action::Deliver`];
+    /// [`Input::Ended`] and [`Action::HalfClosed`] end one direction each, [`Action::Over`] comes
+    /// when both have, [`Input::Cancel`] and [`Action::Failed`] end both at once.
+    ///
+    /// # Errors
+    ///
+    /// No agent is registered, it has no such streams ([`OpenError::Mode`]), or a limit is reached.
+    pub fn open_http(&mut self, now: Time) -> Result<StreamId, OpenError> {
+        self.now = self.now.advance(now);
+        self.open_stream(&Head::http())
+    }
+
+    /// Opens a stream of the fast mode to a service, as far as the agent's configuration permits
+    /// it, with a window and half-close; else like [`Self::open_tunnel`] and [`Self::open_http`].
+    /// Datagrams keep their boundaries where the agent said that it keeps them.
+    ///
+    /// # Errors
+    ///
+    /// As for [`Self::open_http`], or the tunnel names no service.
+    pub fn open_service(&mut self, now: Time, tunnel: Tunnel) -> Result<StreamId, OpenError> {
+        self.now = self.now.advance(now);
+        self.open_service_stream(tunnel)
+    }
+
     /// What the registered agent told, or `None` while it is away.
     #[must_use]
     pub const fn joined(&self) -> Option<&Joined> {
@@ -234,6 +268,9 @@ impl Machine for Controller {
         match input {
             Input::Accepted(conn) => self.accepted(conn),
             Input::Alive(conn) => self.alive(conn),
+            Input::Cancel(id) | Input::Consumed(id, _) | Input::Ended(id, _) if self.owns(id) => {
+                self.local(id, input);
+            }
             Input::Cancel(id) => self.cancel(id),
             Input::Consumed(id, len) => self.consumed(id, len),
             Input::Disconnected(conn, down) => self.disconnected(conn, down),
@@ -248,10 +285,14 @@ impl Machine for Controller {
             Input::Connected(_) | Input::Head(..) | Input::Status(_) => self.stale(),
         }
         self.expire();
+        self.expire_streams();
         self.settle(false);
     }
 
     fn send(&mut self, stream: StreamId, kind: Kind, data: Bytes) -> Result<(), SendError> {
+        if let Some(mux) = self.mux.as_mut().filter(|mux| mux.owns(stream)) {
+            return mux.send(self.now, stream, data);
+        }
         self.body(stream, kind, data)
     }
 
@@ -262,16 +303,19 @@ impl Machine for Controller {
     fn deadline(&self) -> Option<Time> {
         let sessions = self.sessions.values().filter_map(|s| s.timers.next());
         let closing = self.closing.first().map(|(at, _)| *at);
-        sessions.chain(self.drain.next()).chain(closing).min()
+        let mux = self.mux.as_ref().and_then(|mux| mux.deadline());
+        let all = sessions.chain(self.drain.next()).chain(closing);
+        all.chain(mux).min()
     }
 
     fn stats(&self) -> Stats {
-        Stats {
+        let json = Stats {
             streams_opened: self.streams.opened(),
             streams_open: self.streams.len(),
             held_in: self.streams.held_in(),
             held_out: self.streams.held_out() + self.buffered,
             ..self.stats
-        }
+        };
+        self.mux.as_ref().map_or(json, |mux| mux.add_to(json))
     }
 }

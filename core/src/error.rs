@@ -8,7 +8,7 @@ use core::fmt;
 use bytes::Bytes;
 use thiserror::Error;
 
-use crate::hidden::Hidden;
+use crate::{hidden::Hidden, yamux::SessionError};
 
 /// The configuration contradicts itself.
 #[derive(Clone, Copy, Debug, Eq, Error, PartialEq)]
@@ -77,6 +77,9 @@ pub enum OpenError {
     /// Longer than [`crate::Limits::head`].
     #[error("the request's path and headers are too long")]
     HeadTooLong,
+    /// The agent and this controller are not in the fast mode, or speak no such protocol in it.
+    #[error("the cluster's agent has no such streams")]
+    Mode,
     /// The request needs another identity policy than the agent has (P-194).
     #[error("the agent's identity policy is not the one that the request needs")]
     Policy,
@@ -123,6 +126,9 @@ pub enum Failure {
         /// What the agent said.
         text: String,
     },
+    /// The agent reset the stream.
+    #[error("the cluster's agent reset the stream")]
+    Reset,
     /// The agent cannot take the body in pieces, and it is above [`crate::Limits::buffered`].
     #[error("the request body is too large for this agent")]
     RequestTooLarge,
@@ -167,6 +173,9 @@ pub enum Reason {
     /// [`crate::Input::Shutdown`].
     #[error("shutting down")]
     Shutdown,
+    /// The session of the fast mode ended.
+    #[error("the streams of the connection broke: {0}")]
+    Session(SessionError),
     /// A write made no progress for too long.
     #[error("a write made no progress for too long")]
     Stalled,
@@ -231,6 +240,9 @@ pub enum PeerFault {
     /// The path is not relayed (P-163, P-201).
     #[error("invalid path")]
     Path,
+    /// A yamux session broke, with a peer that has JSON to fall back to (P-150).
+    #[error("yamux session broken")]
+    Session,
     /// A subprotocol that cannot be offered, or that was not.
     #[error("invalid subprotocol")]
     Subprotocol,
@@ -276,6 +288,7 @@ mod tests {
             | PeerFault::Opcode
             | PeerFault::Overrun
             | PeerFault::Path
+            | PeerFault::Session
             | PeerFault::Subprotocol
             | PeerFault::Target
             | PeerFault::TooManyStreams
@@ -304,6 +317,7 @@ mod tests {
             PeerFault::Opcode,
             PeerFault::Overrun,
             PeerFault::Path,
+            PeerFault::Session,
             PeerFault::Subprotocol,
             PeerFault::Target,
             PeerFault::TooManyStreams,

@@ -109,6 +109,7 @@ mod hidden;
 mod input;
 mod link;
 mod machine;
+mod mux;
 mod notices;
 mod rng;
 pub mod rules;

@@ -3,6 +3,7 @@
 
 mod channels;
 mod compressed;
+mod gate;
 mod gateway;
 mod headers;
 mod path;
@@ -11,7 +12,10 @@ mod tests;
 mod tunnel;
 mod upgrade;
 
-use alloc::{string::String, vec::Vec};
+use alloc::{
+    string::{String, ToString},
+    vec::Vec,
+};
 use core::str::FromStr;
 
 pub(crate) use self::{
@@ -23,6 +27,7 @@ pub(crate) use self::{
     upgrade::{asks_websocket, chosen_protocol, protocols_of_start, websocket_head},
 };
 pub use self::{
+    gate::{Admitted, Gate, UpgradeTo},
     gateway::is_gateway_host,
     headers::{client_headers, response_headers, upstream_headers},
     path::{check_method, check_path, check_query},
@@ -99,6 +104,18 @@ pub struct KubernetesUser {
     pub user: String,
     /// Values of `Impersonate-Group`.
     pub groups: Vec<String>,
+}
+
+/// What the peer is told whose request was refused for that.
+#[must_use]
+pub fn refusal(fault: PeerFault) -> String {
+    match fault {
+        PeerFault::Path => "invalid path: only Kubernetes API paths are relayed".into(),
+        PeerFault::Overrun => "the request body is too large to be sent in one message".into(),
+        PeerFault::Base64 => "invalid body: not base64".into(),
+        PeerFault::NotPermitted => "the agent's configuration permits no tunnel to there".into(),
+        fault => fault.to_string(),
+    }
 }
 
 /// Checks a request of the controller and makes of it what the Kubernetes API is asked.

@@ -26,4 +26,8 @@ pub struct Stats {
     pub peer_faults: u64,
     /// Pongs and refusals that were dropped because an equal one was waiting.
     pub coalesced: u64,
+    /// Times that a stream of the fast mode had data to send and its window was used up.
+    pub stalls: u64,
+    /// Streams of the fast mode that were reset, by either end.
+    pub resets: u64,
 }

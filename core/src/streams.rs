@@ -88,6 +88,13 @@ impl<T> Streams<T> {
         Ok(id)
     }
 
+    /// An id for a stream that is kept elsewhere.
+    pub(crate) fn spare(&mut self) -> StreamId {
+        let id = StreamId(self.next);
+        self.next += 1;
+        id
+    }
+
     pub(crate) fn find(&self, name: &str) -> Option<StreamId> {
         self.by_name.get(name).copied()
     }

@@ -13,6 +13,8 @@ pub(crate) enum Timer {
     Gateway,
     /// Send the next heartbeat.
     Heartbeat,
+    /// Go on without the fast mode: the greeting was not answered.
+    Hello,
     /// Declare the link dead: nothing was heard for too long.
     Idle,
     /// Close although frames are still waiting.
@@ -28,11 +30,12 @@ pub(crate) enum Timer {
 }
 
 impl Timer {
-    const ALL: [Self; 10] = [
+    const ALL: [Self; 11] = [
         Self::Dial,
         Self::Drain,
         Self::Gateway,
         Self::Heartbeat,
+        Self::Hello,
         Self::Idle,
         Self::Linger,
         Self::Ping,

@@ -1,11 +1,7 @@
 //! What a request of the controller asks for: checked, and made into what the local end is told.
 //! Everything that cannot be relayed as it came is refused.
 
-use alloc::{
-    borrow::Cow,
-    string::{String, ToString},
-    vec::Vec,
-};
+use alloc::{borrow::Cow, string::String, vec::Vec};
 use core::time::Duration;
 
 use bytes::Bytes;
@@ -191,15 +187,7 @@ impl Refused {
 
 impl From<PeerFault> for Refused {
     fn from(fault: PeerFault) -> Self {
-        let text = match fault {
-            PeerFault::Path => "invalid path: only Kubernetes API paths are relayed".into(),
-            PeerFault::Overrun => "the request body is too large to be sent in one message".into(),
-            PeerFault::Base64 => "invalid body: not base64".into(),
-            PeerFault::NotPermitted => {
-                "the agent's configuration permits no tunnel to there".into()
-            }
-            fault => fault.to_string(),
-        };
+        let text = rules::refusal(fault);
         Self { fault, text }
     }
 }

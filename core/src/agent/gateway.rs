@@ -87,7 +87,7 @@ impl Agent {
         let config = &self.config;
         let version = &config.info.agent_version;
         let hosts = &config.gateways;
-        match rules::gateway_url(named, hosts, config.encrypted, uuid, version) {
+        match rules::gateway_url(named, hosts, config.encrypted, uuid, version, config.yamux) {
             Ok(url) => {
                 self.gateway.url = Some(url);
                 self.gateway.registration = registration.clone();

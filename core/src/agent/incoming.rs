@@ -35,6 +35,7 @@ pub(super) const MAX_UNKNOWN: usize = 64;
 impl Agent {
     pub(super) fn incoming(&mut self, frame: Frame<'_>) {
         let frame = match frame {
+            Frame::Binary(bytes) if self.is_muxed() => return self.mux_bytes(bytes),
             Frame::Binary(bytes) if binary::is_binary(bytes) => return self.body_frame(bytes),
             Frame::Binary(bytes) => bytes,
             Frame::Text(text) => {
@@ -101,7 +102,7 @@ impl Agent {
         let fields = || payload.as_ref();
         match &*kind {
             "error" => self.peer_error(id, fields()),
-            "gateway_hello" => self.control.hello |= fields().is_some_and(|f| f.use_yamux),
+            "gateway_hello" => self.greeted(&payload.unwrap_or_default()),
             "heartbeat_ack" => self.control.unanswered = Some(0),
             "pong" => {}
             "ping" => self.pinged(id),

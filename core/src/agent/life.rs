@@ -176,6 +176,7 @@ impl Agent {
         }
         self.flows.clear();
         self.refused_tunnels.clear();
+        self.drop_session();
     }
 
     pub(super) fn shutdown(&mut self, grace: Duration) {
@@ -204,6 +205,7 @@ impl Agent {
                 self.control.registering = None;
                 self.control.heartbeat = false;
                 self.timers.set(Timer::Drain, self.now + grace);
+                self.leave_session();
             }
             _ => {
                 self.drop_link();
@@ -219,7 +221,7 @@ impl Agent {
         let Phase::Draining(conn) = self.phase else {
             return;
         };
-        let left = !self.streams.is_empty() || self.control.has_refusals();
+        let left = !self.streams.is_empty() || self.control.has_refusals() || self.has_session();
         if left && !force {
             return;
         }
@@ -242,6 +244,7 @@ impl Agent {
             Timer::Dial => self.lose(Reason::DialTimeout, normal, None),
             Timer::Drain => {
                 self.fail_all("the agent is shutting down");
+                self.reset_all();
                 self.timers.set(Timer::Linger, self.now + periods.linger);
             }
             Timer::Heartbeat => {
@@ -255,6 +258,8 @@ impl Agent {
             Timer::Gateway => self.dial_gateway(),
             Timer::Idle => self.lose(Reason::Idle, normal, None),
             Timer::Linger => self.settle(true),
+            // The controller's; never set here.
+            Timer::Hello => {}
             Timer::Ping => {
                 self.control.ping = true;
                 self.timers.set(Timer::Ping, self.now + periods.ping);

@@ -16,6 +16,7 @@ use crate::{
     config::AgentInfo,
     input::{ConnId, ResponseHead, Socket, StreamClose, StreamId},
     link::Phase,
+    mux::Protocols,
     streams::{Item, Turn},
     timers::Timer,
     wire::{
@@ -40,8 +41,8 @@ pub(super) struct Control {
     pub(super) heartbeat: bool,
     /// Heartbeats since the last that was acknowledged; `None` while the peer never does it.
     pub(super) unanswered: Option<u32>,
-    /// A gateway that greets is to be answered.
-    pub(super) hello: bool,
+    /// A peer that greets is to be answered, and with what.
+    pub(super) hello: Option<bool>,
     /// The next heartbeat tells the monitoring services: they are new to this registration.
     pub(super) monitoring: bool,
     /// A JSON ping waits for its pong, which carries this id. The newest ping wins.
@@ -51,6 +52,8 @@ pub(super) struct Control {
     refusals: VecDeque<Refusal>,
     /// The streams had their turn, the refusals are next.
     refusals_next: bool,
+    /// The fast mode had its turn, JSON is next.
+    json_next: bool,
 }
 
 /// The one message that answers a request which never became a stream.
@@ -101,7 +104,7 @@ impl Control {
         self.register
             || self.ping
             || self.heartbeat
-            || self.hello
+            || self.hello.is_some()
             || self.pong.is_some()
             || !self.fallbacks.is_empty()
             || !self.refusals.is_empty()
@@ -118,7 +121,7 @@ impl Agent {
             return Some(Action::Notice(notice));
         }
         let conn = self.phase.open()?;
-        if !self.control.any() && !self.streams.wants_send() {
+        if !self.control.any() && !self.streams.wants_send() && !self.mux_wants() {
             return None;
         }
         if socket != Socket::Ready(conn) {
@@ -129,8 +132,37 @@ impl Agent {
         self.timers.stop(Timer::Stall);
         let frame = self
             .control_frame()
-            .or_else(|| self.refusal_or_stream_frame(conn))?;
+            .or_else(|| self.mux_or_json_frame(conn))?;
         Some(Action::Send(conn, frame))
+    }
+
+    pub(super) fn mux_wants(&self) -> bool {
+        self.mux.as_ref().is_some_and(|mux| mux.wants_transmit())
+    }
+
+    /// Both modes in turn, where there is something of both.
+    fn mux_or_json_frame(&mut self, conn: ConnId) -> Option<OutFrame> {
+        self.control.json_next ^= true;
+        if self.control.json_next {
+            let frame = self.refusal_or_stream_frame(conn);
+            frame.or_else(|| self.mux_frame())
+        } else {
+            let frame = self.mux_frame();
+            frame.or_else(|| self.refusal_or_stream_frame(conn))
+        }
+    }
+
+    fn mux_frame(&mut self) -> Option<OutFrame> {
+        let now = self.now;
+        let mux = self.mux.as_mut()?;
+        let frame = mux.transmit(now)?;
+        if mux.is_over() && !mux.wants_transmit() {
+            // Its last word.
+            self.drop_session();
+        } else {
+            self.pump();
+        }
+        Some(OutFrame::Binary(frame))
     }
 
     fn control_frame(&mut self) -> Option<OutFrame> {
@@ -142,8 +174,8 @@ impl Agent {
             return Some(OutFrame::Ping);
         } else if core::mem::take(&mut self.control.heartbeat) {
             self.heartbeat_frame()
-        } else if core::mem::take(&mut self.control.hello) {
-            encode::gateway_hello_ack()
+        } else if let Some(yamux) = self.control.hello.take() {
+            encode::gateway_hello_ack(yamux, &Protocols::OURS)
         } else if let Some((name, id)) = self.control.fallbacks.pop_front() {
             encode::protocol_fallback(&name, id.as_deref(), &self.timestamp())
         } else {
@@ -278,7 +310,8 @@ impl Agent {
         let name = self.streams.get(id).map_or("", |s| &*s.name);
         let len: usize = body.iter().map(Bytes::len).sum();
         self.stats.bytes_out += len as u64;
-        let as_binary = self.config.binary_answers && len >= BINARY_FROM;
+        // P-013: not while binary messages are yamux.
+        let as_binary = self.config.binary_answers && !self.is_muxed() && len >= BINARY_FROM;
         let binary = as_binary
             .then(|| binary::answer(name, head, body))
             .flatten();

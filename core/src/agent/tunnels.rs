@@ -146,7 +146,11 @@ impl Agent {
     ) -> Result<StreamId, PeerFault> {
         let (host, port) = target.address();
         let target = match flow {
-            None => Target::Tcp { host, port },
+            None => Target::Tcp {
+                host,
+                port,
+                half_close: false,
+            },
             Some(_) => Target::Udp { host, port },
         };
         let due = self.now + self.config.periods.dial;

@@ -106,6 +106,9 @@ pub struct Limits {
     pub buffered_total: usize,
     /// Method, path, query and headers of one request together; beyond it the request fails.
     pub head: usize,
+    /// What the window of a stream of the fast mode may grow to, from 256 KiB on; the peer waits
+    /// for more. All windows together stay within `recv_total`, those of 256 KiB aside.
+    pub window: usize,
 }
 
 impl Limits {
@@ -129,6 +132,7 @@ impl Limits {
             buffered: 8 * Self::MIB,
             buffered_total: 64 * Self::MIB,
             head: 256 << 10,
+            window: 4 * Self::MIB,
         }
     }
 
@@ -181,6 +185,7 @@ impl Limits {
             self.buffered,
             self.buffered_total,
             self.head,
+            self.window,
         ];
         if all.contains(&0) {
             return Err(ConfigError::ZeroLimit);
@@ -220,6 +225,7 @@ mod tests {
                 buffered,
                 buffered_total,
                 head,
+                window,
             } = limits;
             [
                 ("frame", frame),
@@ -234,6 +240,7 @@ mod tests {
                 ("buffered", buffered),
                 ("buffered_total", buffered_total),
                 ("head", head),
+                ("window", window),
             ]
         };
         let table = include_str!("limits.md");

@@ -27,7 +27,9 @@ const MAX_FACTS: usize = 64;
 
 impl Controller {
     pub(super) fn incoming(&mut self, conn: ConnId, frame: Frame<'_>) {
+        let muxed = self.mux.is_some() && self.current == Some(conn);
         let frame = match frame {
+            Frame::Binary(bytes) if muxed => return self.mux_bytes(bytes),
             Frame::Binary(bytes) if binary::is_binary(bytes) => {
                 return self.binary_answer(conn, bytes);
             }
@@ -61,8 +63,8 @@ impl Controller {
         let id = id.as_deref();
         let fields = payload.unwrap_or_default();
         match &*kind {
-            // It says that it has no yamux, of which it was not asked (P-050).
-            "gateway_hello_ack" | "pong" => {}
+            "gateway_hello_ack" => self.acknowledged(conn, &fields),
+            "pong" => {}
             "heartbeat" => self.heartbeat(conn),
             "ping" => self.pinged(conn, id),
             "protocol_fallback" => {
@@ -90,7 +92,8 @@ impl Controller {
         if let Some(session) = self.sessions.get_mut(&conn) {
             session.control.success = Some(id.into());
         }
-        self.join(conn, joined(fields));
+        let offers = fields.features.supports_yamux;
+        self.join(conn, joined(fields), offers);
     }
 
     /// A heartbeat of a connection that never registered tells of an agent that takes its old
@@ -369,6 +372,8 @@ fn joined(fields: Fields<'_>) -> Joined {
         opens_websockets: fields.features.supports_websocket_proxy != Some(false),
         answers_upgrades: fields.features.upgrade_answer,
         opens_tunnels: fields.features.tunnels,
+        yamux: false,
+        http_streams: false,
         info: AgentInfo {
             agent_id: text(fields.agent_id),
             name: text(fields.name),

@@ -6,6 +6,7 @@ use super::{Controller, sessions::Session, tunnels};
 use crate::{
     action::{Action, OutFrame},
     input::{ConnId, Socket, StreamClose, StreamId},
+    mux::Protocols,
     streams::{Item, Turn},
     timers::Timer,
     wire::{encode, rfc3339},
@@ -17,6 +18,10 @@ use crate::{
 pub(super) struct Control {
     /// Id of the `register` to answer; the newest wins.
     pub(super) success: Option<String>,
+    /// The agent is to be greeted, for the fast mode.
+    pub(super) hello: bool,
+    /// The fast mode had its turn, JSON is next.
+    json_next: bool,
     pub(super) ack: bool,
     pub(super) ping: bool,
     pub(super) pong: Option<Option<String>>,
@@ -48,6 +53,7 @@ const MAX_STRAYS: usize = 64;
 impl Control {
     fn any(&self) -> bool {
         self.success.is_some()
+            || self.hello
             || self.ack
             || self.ping
             || self.pong.is_some()
@@ -100,14 +106,35 @@ impl Controller {
         if self.current != Some(conn) {
             return None;
         }
-        let text = self.stream_frame(conn)?;
-        Some(Action::Send(conn, OutFrame::Text(text)))
+        let frame = self.mux_or_json_frame(conn)?;
+        Some(Action::Send(conn, frame))
+    }
+
+    /// Both modes in turn, where there is something of both.
+    fn mux_or_json_frame(&mut self, conn: ConnId) -> Option<OutFrame> {
+        let session = self.sessions.get_mut(&conn)?;
+        session.control.json_next ^= true;
+        if session.control.json_next {
+            let frame = self.stream_frame(conn).map(OutFrame::Text);
+            frame.or_else(|| self.mux_frame())
+        } else {
+            let frame = self.mux_frame();
+            frame.or_else(|| self.stream_frame(conn).map(OutFrame::Text))
+        }
+    }
+
+    fn mux_frame(&mut self) -> Option<OutFrame> {
+        let now = self.now;
+        let frame = self.mux.as_mut()?.transmit(now)?;
+        self.pump();
+        Some(OutFrame::Binary(frame))
     }
 
     /// A connection that has something to send and cannot is given limited time.
     fn watch_writes(&mut self, socket: Socket) {
         let until = self.now + self.config.periods.write;
-        let streams = self.streams.wants_send();
+        let mux = self.mux.as_ref().is_some_and(|mux| mux.wants_transmit());
+        let streams = self.streams.wants_send() || mux;
         for (conn, session) in &mut self.sessions {
             let wants = session.control.any() || (streams && self.current == Some(*conn));
             if wants && socket != Socket::Ready(*conn) {
@@ -132,6 +159,8 @@ impl Controller {
                 config.workspace_id,
                 &timestamp,
             )
+        } else if core::mem::take(&mut control.hello) {
+            encode::gateway_hello(self.config.limits.window, &Protocols::OURS)
         } else if let Some(id) = control.pong.take() {
             encode::pong(id.as_deref(), &timestamp)
         } else if core::mem::take(&mut control.ping) {

@@ -23,6 +23,8 @@ pub(super) const SWAP_WINDOW: Duration = Duration::from_secs(300);
 pub(super) struct Session {
     pub(super) timers: Timers,
     pub(super) control: Control,
+    /// It was greeted, for the fast mode.
+    pub(super) greeted: bool,
 }
 
 impl Controller {
@@ -59,7 +61,7 @@ impl Controller {
     }
 
     /// Makes `conn` the agent's connection; an older one is fenced off.
-    pub(super) fn join(&mut self, conn: ConnId, joined: Joined) {
+    pub(super) fn join(&mut self, conn: ConnId, joined: Joined, offers: bool) {
         let Some(session) = self.sessions.get_mut(&conn) else {
             return;
         };
@@ -72,9 +74,8 @@ impl Controller {
             self.end_session(old, Some(CloseCode::Superseded), Reason::Superseded);
         }
         self.current = Some(conn);
-        self.joined = Some(joined.clone());
         self.stats.registrations += 1;
-        self.actions.push_back(Action::Joined(conn, joined));
+        self.greet(conn, joined, offers);
     }
 
     pub(super) fn disconnected(&mut self, conn: ConnId, down: Down) {
@@ -108,9 +109,12 @@ impl Controller {
             return;
         }
         self.current = None;
-        self.joined = None;
+        let told = self.joined.take().is_some();
         self.disconnect_all();
-        self.actions.push_back(Action::Left(reason));
+        self.drop_session();
+        if told {
+            self.actions.push_back(Action::Left(reason));
+        }
     }
 
     pub(super) fn frame(&mut self, conn: ConnId, frame: Frame<'_>) {
@@ -147,6 +151,7 @@ impl Controller {
     pub(super) fn expired(&mut self, conn: ConnId, timer: Timer) {
         let normal = Some(CloseCode::Normal);
         match timer {
+            Timer::Hello => self.unanswered(conn),
             Timer::Idle => self.end_session(conn, normal, Reason::Idle),
             Timer::Ping => {
                 let next = self.now + self.config.periods.ping;
@@ -187,6 +192,7 @@ impl Controller {
         while let Some(timer) = self.drain.expire(self.now) {
             if timer == Timer::Drain {
                 self.fail_all(&Failure::Shutdown);
+                self.reset_all(&Failure::Shutdown);
                 let until = self.now + self.config.periods.linger;
                 self.drain.set(Timer::Linger, until);
             } else {
@@ -203,6 +209,7 @@ impl Controller {
             Life::Running => {
                 self.life = Life::Draining;
                 self.drain.set(Timer::Drain, self.now + grace);
+                self.leave_session();
             }
             Life::Draining => {
                 let until = self.now + grace;
@@ -215,7 +222,8 @@ impl Controller {
 
     /// Ends a shutdown once nothing is left to send.
     pub(super) fn settle(&mut self, force: bool) {
-        if self.life != Life::Draining || !(force || self.streams.is_empty()) {
+        let left = !self.streams.is_empty() || self.has_session();
+        if self.life != Life::Draining || (left && !force) {
             return;
         }
         self.life = Life::Stopped;

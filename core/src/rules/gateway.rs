@@ -22,6 +22,7 @@ pub(crate) fn gateway_url(
     encrypted: bool,
     cluster_uuid: &str,
     agent_version: &str,
+    yamux: bool,
 ) -> Result<String, PeerFault> {
     let fault = PeerFault::Gateway;
     if url.len() > MAX_URL
@@ -45,7 +46,7 @@ pub(crate) fn gateway_url(
     }
     let path = if path.is_empty() { "/ws" } else { path };
     let mut out = format!("{scheme}://{authority}{path}?");
-    let ours = parameters(cluster_uuid, agent_version);
+    let ours = parameters(cluster_uuid, agent_version, yamux);
     let named = |pair: &str| pair.split('=').next().unwrap_or_default().to_lowercase();
     for pair in query.split('&').filter(|pair| !pair.is_empty()) {
         if !ours.iter().any(|(name, _)| *name == named(pair)) {
@@ -60,8 +61,8 @@ pub(crate) fn gateway_url(
 }
 
 /// What this agent tells a gateway, in the order of the names as the original writes them.
-fn parameters(cluster_uuid: &str, agent_version: &str) -> [(&'static str, String); 7] {
-    let (yes, no) = (|| String::from("true"), String::from("false"));
+fn parameters(cluster_uuid: &str, agent_version: &str, yamux: bool) -> [(&'static str, String); 7] {
+    let yes = || String::from("true");
     [
         ("agent_version", escaped(agent_version)),
         ("cluster_uuid", escaped(cluster_uuid)),
@@ -69,7 +70,10 @@ fn parameters(cluster_uuid: &str, agent_version: &str) -> [(&'static str, String
         ("supports_response_streaming", yes()),
         ("supports_streaming", yes()),
         ("supports_websocket", yes()),
-        ("supports_yamux", no),
+        (
+            "supports_yamux",
+            String::from(if yamux { "true" } else { "false" }),
+        ),
     ]
 }
 
@@ -140,7 +144,7 @@ mod tests {
 
     fn url(url: &str, encrypted: bool) -> Result<String, PeerFault> {
         let hosts = ["gw.example", ".gw.test", "::1"].map(String::from);
-        gateway_url(url, &hosts, encrypted, "6f1c", "1.2 β")
+        gateway_url(url, &hosts, encrypted, "6f1c", "1.2 β", false)
     }
 
     const OURS: &str = "agent_version=1.2%20%CE%B2&cluster_uuid=6f1c&supports_binary=true\

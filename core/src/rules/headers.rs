@@ -75,15 +75,7 @@ pub fn client_headers(
     user: Option<&KubernetesUser>,
 ) -> Result<Headers, PeerFault> {
     let mut kept = upstream_headers(headers, IdentityPolicy::ServiceAccount)?;
-    for (name, value) in &mut kept {
-        if name.eq_ignore_ascii_case("sec-websocket-protocol") {
-            let offered = value.split(',').map(str::trim);
-            let passed: Vec<&str> = offered
-                .filter(|p| !p.starts_with(BEARER_PROTOCOL))
-                .collect();
-            *value = passed.join(", ");
-        }
-    }
+    without_bearer(&mut kept);
     if let Some(user) = user {
         if !is_valid("impersonate-user", &user.user) || user.user.is_empty() {
             return Err(PeerFault::Header);
@@ -114,6 +106,20 @@ pub fn response_headers(status: u16, mut headers: Headers) -> Headers {
         Lengths::Bad => set_content_length(&mut kept, None),
     }
     kept
+}
+
+/// Takes tokens out of the subprotocols on offer; other lists stay as they are.
+pub(super) fn without_bearer(headers: &mut Headers) {
+    for (name, value) in headers {
+        if name.eq_ignore_ascii_case("sec-websocket-protocol") {
+            let offered = || value.split(',').map(str::trim);
+            let is_token = |p: &&str| p.starts_with(BEARER_PROTOCOL);
+            if offered().any(|p| is_token(&p)) {
+                let passed: Vec<&str> = offered().filter(|p| !is_token(p)).collect();
+                *value = passed.join(", ");
+            }
+        }
+    }
 }
 
 /// Replaces every `Content-Length`.

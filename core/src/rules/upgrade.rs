@@ -120,7 +120,7 @@ pub(crate) fn websocket_head(
 }
 
 /// What follows `Sec-WebSocket-` in a name.
-fn handshake_part(name: &str) -> Option<&str> {
+pub(super) fn handshake_part(name: &str) -> Option<&str> {
     let (start, part) = name.split_at_checked(HANDSHAKE.len())?;
     start.eq_ignore_ascii_case(HANDSHAKE).then_some(part)
 }

@@ -12,7 +12,7 @@ use serde::de::{Deserialize as _, IgnoredAny, MapAccess, SeqAccess};
 
 use self::shape::{Headers, Of, Shape, drain_map, drain_seq, next};
 pub(crate) use self::{
-    fields::{Body, Fields},
+    fields::{Body, Fields, YamuxConfig},
     part::{Part, part},
 };
 use crate::{error::PeerFault, notices::clip};

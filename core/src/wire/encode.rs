@@ -14,7 +14,8 @@ pub(crate) use self::sockets::{
     grant, stream_error, upgrade_request, websocket_close, websocket_data, websocket_start,
 };
 pub(crate) use self::tunnels::{
-    Counts, TunnelEnd, gateway_hello_ack, tcp_close, tcp_data, tcp_start, udp_answer, udp_data,
+    Counts, TunnelEnd, gateway_hello, gateway_hello_ack, tcp_close, tcp_data, tcp_start,
+    udp_answer, udp_data,
 };
 use crate::{
     config::{AgentConfig, AgentInfo, HeartbeatStatus, Monitoring, MonitoringService},
@@ -94,6 +95,7 @@ pub(crate) fn register(id: &str, timestamp: &str, config: &AgentConfig) -> Strin
         m.flag("supports_response_streaming", true);
         m.number("request_window", config.limits.request_window() as i64);
         m.flag("response_window", true);
+        m.flag("supports_yamux", config.yamux);
         m.flag("tunnels", !config.tunnels.is_empty());
         m.flag("upgrade_answer", true);
         m.text("identity", config.policy.as_str());

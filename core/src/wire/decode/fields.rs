@@ -8,7 +8,7 @@ use serde_json::value::RawValue;
 
 use super::{
     owned,
-    shape::{Either, Headers, Of, Present, Shape, next},
+    shape::{Either, Headers, Numbers, Of, Present, Shape, next},
     unquote,
 };
 use crate::config::ServerSpecs;
@@ -71,8 +71,18 @@ pub(crate) struct Fields<'a> {
     pub(crate) unknown_type: Option<Cow<'a, str>>,
     /// `use_streaming` or `streaming`.
     pub(crate) use_streaming: bool,
+    pub(crate) stream_protocols: Vec<f64>,
     pub(crate) use_yamux: bool,
     pub(crate) workspace_id: Option<f64>,
+    pub(crate) yamux_config: YamuxConfig,
+}
+
+/// `yamux_config` of a greeting (P-070): bytes and seconds.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct YamuxConfig {
+    pub(crate) window: Option<f64>,
+    pub(crate) keepalive: Option<f64>,
+    pub(crate) timeout: Option<f64>,
 }
 
 /// `body` of a request or answer.
@@ -92,6 +102,7 @@ pub(crate) struct Features {
     pub(crate) supports_response_streaming: bool,
     pub(crate) supports_streaming: bool,
     pub(crate) supports_websocket_proxy: Option<bool>,
+    pub(crate) supports_yamux: bool,
     pub(crate) tunnels: bool,
     pub(crate) upgrade_answer: bool,
     pub(crate) identity: Option<String>,
@@ -173,6 +184,7 @@ impl<'de> Fields<'de> {
                 (self.status, self.status_text) = (status.number, status.text);
             }
             "streaming" | "use_streaming" => self.use_streaming |= next::<bool, A>(map)?,
+            "stream_protocols" => self.stream_protocols = next::<Numbers, A>(map)?.0,
             "supports_response_streaming" => self.supports_response_streaming = next(map)?,
             "timeout" => {
                 let timeout: Either<'de> = next(map)?;
@@ -180,6 +192,7 @@ impl<'de> Fields<'de> {
             }
             "use_yamux" => self.use_yamux = next(map)?,
             "workspace_id" => self.workspace_id = next(map)?,
+            "yamux_config" => self.yamux_config = next(map)?,
             _ => {
                 map.next_value::<IgnoredAny>()?;
             }
@@ -215,6 +228,7 @@ impl<'de> Shape<'de> for Features {
                 "supports_websocket_proxy" => {
                     features.supports_websocket_proxy = next(&mut map)?;
                 }
+                "supports_yamux" => features.supports_yamux = next(&mut map)?,
                 "tunnels" => features.tunnels = next(&mut map)?,
                 "upgrade_answer" => features.upgrade_answer = next(&mut map)?,
                 _ => {
@@ -223,6 +237,23 @@ impl<'de> Shape<'de> for Features {
             }
         }
         Ok(features)
+    }
+}
+
+impl<'de> Shape<'de> for YamuxConfig {
+    fn map<A: MapAccess<'de>>(mut map: A) -> Result<Self, A::Error> {
+        let mut config = Self::default();
+        while let Some(key) = map.next_key::<String>()? {
+            match &*key {
+                "connection_timeout_seconds" => config.timeout = next(&mut map)?,
+                "keep_alive_interval_seconds" => config.keepalive = next(&mut map)?,
+                "max_stream_window_size" => config.window = next(&mut map)?,
+                _ => {
+                    map.next_value::<IgnoredAny>()?;
+                }
+            }
+        }
+        Ok(config)
     }
 }
 

@@ -220,3 +220,21 @@ impl<'de> Shape<'de> for Present {
         Ok(Self(any))
     }
 }
+
+/// The numbers of an array, as many as a greeting may list.
+#[derive(Default)]
+pub(super) struct Numbers(pub(super) Vec<f64>);
+
+impl Numbers {
+    const MAX: usize = 64;
+}
+
+impl<'de> Shape<'de> for Numbers {
+    fn seq<A: SeqAccess<'de>>(mut seq: A) -> Result<Self, A::Error> {
+        let mut numbers = Vec::new();
+        while let Some(Of(number)) = seq.next_element::<Of<Option<f64>>>()? {
+            numbers.extend(number.filter(|_| numbers.len() < Self::MAX));
+        }
+        Ok(Self(numbers))
+    }
+}

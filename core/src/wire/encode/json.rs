@@ -65,6 +65,16 @@ impl Message {
         let _ = write!(self.out, "{number}");
     }
 
+    pub(super) fn numbers(&mut self, key: &str, numbers: &[i64]) {
+        self.key(key);
+        self.out.push('[');
+        for (i, number) in numbers.iter().enumerate() {
+            let comma = if i > 0 { "," } else { "" };
+            let _ = write!(self.out, "{comma}{number}");
+        }
+        self.out.push(']');
+    }
+
     pub(super) fn flag(&mut self, key: &str, value: bool) {
         self.key(key);
         self.out.push_str(if value { "true" } else { "false" });

@@ -101,9 +101,26 @@ pub(crate) fn udp_data(tunnel: &Tunnel, data: &[u8], base64: &Base64) -> String 
     m.finish(None)
 }
 
-/// P-050; this version has no yamux, and says so.
-pub(crate) fn gateway_hello_ack() -> String {
+/// P-070, with the protocols that may be spoken on streams: an extension of ours.
+pub(crate) fn gateway_hello(window: usize, protocols: &[i64]) -> String {
+    let mut m = Message::new("gateway_hello", None, FRAME);
+    m.flag("use_yamux", true);
+    m.object("yamux_config", |m| {
+        m.number(
+            "max_stream_window_size",
+            i64::try_from(window).unwrap_or(i64::MAX),
+        );
+    });
+    m.numbers("stream_protocols", protocols);
+    m.finish(None)
+}
+
+/// P-050, with the protocols that may be spoken on streams, where there are any.
+pub(crate) fn gateway_hello_ack(use_yamux: bool, protocols: &[i64]) -> String {
     let mut m = Message::new("gateway_hello_ack", None, FRAME);
-    m.flag("use_yamux", false);
+    m.flag("use_yamux", use_yamux);
+    if use_yamux {
+        m.numbers("stream_protocols", protocols);
+    }
     m.finish(None)
 }

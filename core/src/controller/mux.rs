@@ -1,0 +1,238 @@
+//! The fast mode of the controller (P-050, P-070, P-118 to P-122): it asks agents that offer it, and
+//! opens streams to the Kubernetes API and to services.
+//!
+//! ```text
+//! register, offers it ──▶ greeting ── acknowledged ──▶ Joined, with streams
+//!                            │ declined, or not answered in time
+//!                            └──────────▶ Joined, JSON alone
+//! ```
+//!
+//! A registration is told only once the greeting is over, so that nobody sends by JSON what cannot
+//! pass there. An agent that answers late is told as joined once more.
+
+use alloc::boxed::Box;
+
+use super::{Controller, Life};
+use crate::{
+    action::{Action, CloseCode, Joined},
+    error::{Failure, OpenError, PeerFault, Reason},
+    input::{ConnId, Input, StreamId, Transport, Tunnel},
+    mux::{Head, Heard, Mux, Protocol, Protocols},
+    timers::Timer,
+    wire::decode::{Fields, YamuxConfig},
+    yamux::{ResetBy, Role},
+};
+
+impl Controller {
+    // ------------------------------------------------------------ greeting
+
+    /// The agent of `conn` is registered: it is greeted where it offers the fast mode.
+    pub(super) fn greet(&mut self, conn: ConnId, joined: Joined, offers: bool) {
+        if !offers || !self.config.yamux {
+            return self.tell_joined(conn, joined);
+        }
+        if self.mux.is_some() {
+            // It registers anew on the same connection.
+            let streams = self.mux.as_ref().map(|mux| mux.protocols);
+            return self.tell_joined(conn, with_streams(joined, streams));
+        }
+        let until = self.now + self.config.periods.ping;
+        if let Some(session) = self.sessions.get_mut(&conn) {
+            session.control.hello = true;
+            session.greeted = true;
+            session.timers.set(Timer::Hello, until);
+        }
+        self.joined = None;
+        self.greeting = Some(joined);
+    }
+
+    /// The greeting was answered.
+    pub(super) fn acknowledged(&mut self, conn: ConnId, fields: &Fields<'_>) {
+        let greeted = self.sessions.get(&conn).is_some_and(|s| s.greeted);
+        if self.current != Some(conn) || !greeted || self.mux.is_some() {
+            self.stats.stale_frames += 1;
+            return;
+        }
+        let Some(joined) = self.greeting.take().or_else(|| self.joined.clone()) else {
+            return;
+        };
+        let protocols = Protocols::of(&fields.stream_protocols);
+        if fields.use_yamux {
+            let (limits, asked) = (&self.config.limits, YamuxConfig::default());
+            let mux = Mux::new(Role::Server, limits, asked, protocols, self.now);
+            self.mux = Some(Box::new(mux));
+        }
+        let joined = with_streams(joined, fields.use_yamux.then_some(protocols));
+        self.tell_joined(conn, joined);
+    }
+
+    /// The greeting was not answered in time.
+    pub(super) fn unanswered(&mut self, conn: ConnId) {
+        if let Some(joined) = self.greeting.take().filter(|_| self.current == Some(conn)) {
+            self.tell_joined(conn, joined);
+        }
+    }
+
+    fn tell_joined(&mut self, conn: ConnId, joined: Joined) {
+        if let Some(session) = self.sessions.get_mut(&conn) {
+            session.timers.stop(Timer::Hello);
+        }
+        self.greeting = None;
+        self.joined = Some(joined.clone());
+        self.actions.push_back(Action::Joined(conn, joined));
+    }
+
+    // ------------------------------------------------------------ streams
+
+    pub(super) fn open_stream(&mut self, head: &Head) -> Result<StreamId, OpenError> {
+        let joined = self.joined.as_ref().filter(|_| self.life == Life::Running);
+        let joined = joined.ok_or(OpenError::Away)?;
+        let spoken = match head.protocol {
+            Protocol::Http => joined.http_streams,
+            Protocol::Tcp | Protocol::Udp | Protocol::Datagrams => joined.yamux,
+        };
+        let id = self.streams.spare();
+        let mux = self.mux.as_mut().filter(|_| spoken);
+        let opened = mux.ok_or(OpenError::Mode)?.open(self.now, id, head);
+        opened.map_err(|error| match error {
+            crate::yamux::OpenError::TooMany => OpenError::TooManyStreams,
+            crate::yamux::OpenError::Closed => OpenError::Away,
+        })?;
+        Ok(id)
+    }
+
+    pub(super) fn open_service_stream(&mut self, tunnel: Tunnel) -> Result<StreamId, OpenError> {
+        let datagrams = self.mux.as_ref().is_some_and(|mux| mux.protocols.datagrams);
+        let protocol = match tunnel.transport {
+            Transport::Tcp => Protocol::Tcp,
+            Transport::Udp if datagrams => Protocol::Datagrams,
+            Transport::Udp => Protocol::Udp,
+        };
+        if tunnel.service_name.is_empty() {
+            return Err(OpenError::Mode);
+        }
+        let head = Head::of(tunnel, protocol).map_err(|_| OpenError::HeadTooLong)?;
+        self.open_stream(&head)
+    }
+
+    pub(super) fn owns(&self, id: StreamId) -> bool {
+        self.mux.as_ref().is_some_and(|mux| mux.owns(id))
+    }
+
+    pub(super) fn local(&mut self, id: StreamId, input: Input<'_>) {
+        let now = self.now;
+        let Some(mux) = &mut self.mux else {
+            return;
+        };
+        match input {
+            Input::Consumed(_, len) => mux.consumed(now, id, len),
+            Input::Ended(_, end) => mux.ended(id, &end),
+            _ => mux.reset(id),
+        }
+        self.pump();
+    }
+
+    pub(super) fn mux_bytes(&mut self, bytes: &[u8]) {
+        let now = self.now;
+        if let Some(mux) = &mut self.mux {
+            mux.receive(now, bytes);
+            self.pump();
+        }
+    }
+
+    /// Does what came out of the session.
+    pub(super) fn pump(&mut self) {
+        let (now, periods) = (self.now, self.config.periods);
+        while let Some(heard) = self.mux.as_mut().and_then(|mux| mux.heard(now, &periods)) {
+            let action = match heard {
+                Heard::Asked(wire, _) => {
+                    if let Some(mux) = &mut self.mux {
+                        mux.refuse(wire);
+                    }
+                    continue;
+                }
+                Heard::Deliver(id, kind, data) => Action::Deliver(id, kind, data),
+                Heard::HalfClosed(id) => Action::HalfClosed(id),
+                Heard::Over(id) => Action::Over(id),
+                Heard::Reset(id, by) => Action::Failed(id, failure(by)),
+                Heard::Writable(id) => Action::Writable(id),
+                Heard::Fault(fault) => {
+                    self.tolerated(None, fault);
+                    continue;
+                }
+                Heard::Ended(error, streams) => {
+                    self.fail_streams(streams, &Failure::Disconnected);
+                    if let Some(conn) = self.current {
+                        let reason = Reason::Session(error);
+                        self.end_session(conn, Some(CloseCode::Policy), reason);
+                    }
+                    return;
+                }
+            };
+            self.actions.push_back(action);
+        }
+    }
+
+    fn fail_streams(&mut self, streams: impl IntoIterator<Item = StreamId>, failure: &Failure) {
+        let failed = streams.into_iter();
+        let failed = failed.map(|id| Action::Failed(id, failure.clone()));
+        self.actions.extend(failed);
+    }
+
+    pub(super) fn expire_streams(&mut self) {
+        let now = self.now;
+        if let Some(mux) = &mut self.mux {
+            let over = mux.tick(now);
+            self.fail_streams(over, &Failure::Reset);
+            self.pump();
+        }
+    }
+
+    /// Streams, or frames of them, that a shutdown waits for.
+    pub(super) fn has_session(&self) -> bool {
+        let left = |mux: &Mux| mux.streams() > 0 || mux.wants_transmit();
+        self.mux.as_deref().is_some_and(left)
+    }
+
+    /// This end opens no more streams, while those that are open may end.
+    pub(super) fn leave_session(&mut self) {
+        if let Some(mux) = &mut self.mux {
+            mux.go_away();
+        }
+    }
+
+    /// Ends every stream, and tells the agent.
+    pub(super) fn reset_all(&mut self, failure: &Failure) {
+        if let Some(mux) = &mut self.mux {
+            let streams = mux.reset_all();
+            self.fail_streams(streams, failure);
+        }
+    }
+
+    /// Ends the session with the connection.
+    pub(super) fn drop_session(&mut self) {
+        self.greeting = None;
+        if let Some(mut mux) = self.mux.take() {
+            self.stats = mux.add_counts(self.stats);
+            let streams = mux.clear();
+            self.fail_streams(streams, &Failure::Disconnected);
+        }
+    }
+}
+
+fn with_streams(joined: Joined, protocols: Option<Protocols>) -> Joined {
+    Joined {
+        yamux: protocols.is_some(),
+        http_streams: protocols.is_some_and(|protocols| protocols.http),
+        ..joined
+    }
+}
+
+fn failure(by: ResetBy) -> Failure {
+    match by {
+        ResetBy::Peer => Failure::Reset,
+        ResetBy::Memory => Failure::Overrun,
+        ResetBy::Window => Failure::Fault(PeerFault::Overrun),
+        ResetBy::Fault => Failure::Fault(PeerFault::Malformed),
+    }
+}
