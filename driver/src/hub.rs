@@ -140,7 +140,7 @@ impl Hub {
         has_body: bool,
         policy: Option<IdentityPolicy>,
     ) -> Result<(RequestBody, Answer), OpenError> {
-        let joined = self.joined().filter(|joined| joined.fast);
+        let joined = self.joined().filter(|joined| joined.http_streams);
         if joined.is_some() {
             let sent = self.client.request(policy, joined.as_ref(), head, has_body);
             let (sink, exchange, arrival) = sent.await?;
@@ -156,13 +156,13 @@ impl Hub {
     }
 
     /// Asks the Kubernetes API to switch protocols, to WebSocket or SPDY/3.1; only by an agent in
-    /// the fast mode ([`Joined::fast`]), and one that has this policy at that very moment, where
+    /// the fast mode ([`Joined::http_streams`]), and one that has this policy at that very moment, where
     /// one is given. The head is relayed as it is, with the headers of the handshake, `Connection`
     /// and `Upgrade` among them.
     ///
     /// # Errors
     ///
-    /// As for [`Self::open_websocket`].
+    /// The agent is away, is not in the fast mode or has another policy, or a limit is reached.
     pub async fn upgrade(
         &self,
         policy: Option<IdentityPolicy>,

@@ -74,7 +74,7 @@ impl<R: Runtime> AgentSide<R> {
     }
 
     fn open(&mut self, id: StreamId, target: Target, ends: &mut Ends) {
-        if let Target::Tcp { host, port } | Target::Udp { host, port } = &target {
+        if let Target::Tcp { host, port, .. } | Target::Udp { host, port } = &target {
             tracing::debug!(stream = id.0, host, port, "a tunnel is opened");
         }
         let handler = self.handler.clone();
@@ -104,7 +104,7 @@ impl<R: Runtime> AgentSide<R> {
                 let responder = WebSocketResponder::new(inflow);
                 Box::pin(async move { handler.open(request, responder).await })
             }
-            Target::Tcp { host, port } => {
+            Target::Tcp { host, port, .. } => {
                 let (reader, writer) = tunnel(ends, id, Transport::Tcp);
                 let to = (host, port);
                 Box::pin(relay::tcp(self.runtime.clone(), to, reader, writer))

@@ -201,7 +201,8 @@ fn parts_that_are_written_together_are_one_bounded_piece() {
     let write = |it: &mut Loop, parts: &[&[u8]]| {
         let parts: Vec<_> = parts.iter().map(|part| io::IoSlice::new(part)).collect();
         let mut stream = Pin::new(&mut it.stream);
-        let written = std::future::poll_fn(|cx| Write::poll_write_vectored(stream.as_mut(), cx, &parts));
+        let written =
+            std::future::poll_fn(|cx| Write::poll_write_vectored(stream.as_mut(), cx, &parts));
         written.now_or_never().unwrap().unwrap()
     };
     assert_eq!(write(&mut it, &[b"ab", b"", b"c"]), 3);

@@ -31,7 +31,7 @@ use self::pool::Pool;
 pub(super) use self::{
     exchange::Exchange,
     head::{failure_of, pairs, response_head, trailers},
-    upload::{Sink, Upload, upload},
+    upload::{Sink, Upload},
 };
 use crate::{duplex::ByteStream, handler::BoxFuture, runtime::Runtime};
 
@@ -180,7 +180,7 @@ impl Client {
         let (reply, arrival) = oneshot::channel();
         let (sink, request) = match request {
             Ok(request) => {
-                let (sink, body) = upload(&exchange, request.headers(), has_body);
+                let (sink, body) = upload::upload(&exchange, request.headers(), has_body);
                 (sink, Ok(request.map(|()| body)))
             }
             Err(failure) => (Sink::closed(), Err(failure)),

@@ -102,7 +102,6 @@ impl Exchange {
         let cause = state.held.as_ref().and_then(|held| held.cause.get());
         match cause {
             Some(failure) => failure,
-            None if error.is_parse_too_large() => Failure::Fault(PeerFault::HeadTooLong),
             None if error.is_parse() => Failure::Fault(PeerFault::Malformed),
             None if is_short(error) => Failure::Agent(BROKEN_OFF.into()),
             None => Failure::Disconnected,
