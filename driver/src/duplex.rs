@@ -155,17 +155,27 @@ impl ByteStream {
         }
     }
 
-    fn poll_send(&mut self, cx: &mut Context<'_>, data: &[u8]) -> Poll<io::Result<usize>> {
+    /// Joins what was written to one piece.
+    fn poll_send<'a>(
+        &mut self,
+        cx: &mut Context<'_>,
+        parts: impl Iterator<Item = &'a [u8]> + Clone,
+    ) -> Poll<io::Result<usize>> {
         if self.finished {
             return Poll::Ready(Err(io::ErrorKind::BrokenPipe.into()));
         }
         ready!(self.poll_sent(cx))?;
-        let piece = data.get(..PIECE).unwrap_or(data);
-        if !piece.is_empty() {
-            self.inflow
-                .offer(Kind::Bytes, Bytes::copy_from_slice(piece));
+        let len: usize = parts.clone().map(<[u8]>::len).sum();
+        let len = len.min(PIECE);
+        let mut piece = Vec::with_capacity(len);
+        for part in parts {
+            let room = len - piece.len();
+            piece.extend_from_slice(part.get(..room).unwrap_or(part));
         }
-        Poll::Ready(Ok(piece.len()))
+        if len > 0 {
+            self.inflow.offer(Kind::Bytes, piece.into());
+        }
+        Poll::Ready(Ok(len))
     }
 
     /// Waits until the tunnel has taken what was written.
@@ -235,7 +245,7 @@ impl AsyncWrite for ByteStream {
         cx: &mut Context<'_>,
         data: &[u8],
     ) -> Poll<io::Result<usize>> {
-        self.poll_send(cx, data)
+        self.poll_send(cx, std::iter::once(data))
     }
 
     fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
@@ -268,7 +278,19 @@ impl Write for ByteStream {
         cx: &mut Context<'_>,
         data: &[u8],
     ) -> Poll<io::Result<usize>> {
-        self.poll_send(cx, data)
+        self.poll_send(cx, std::iter::once(data))
+    }
+
+    fn is_write_vectored(&self) -> bool {
+        true
+    }
+
+    fn poll_write_vectored(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        parts: &[io::IoSlice<'_>],
+    ) -> Poll<io::Result<usize>> {
+        self.poll_send(cx, parts.iter().map(|part| &**part))
     }
 
     fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {

@@ -1,22 +1,29 @@
 //! The controller's end toward one agent identity: a handle to an event loop around
 //! [`controlplane_core::Controller`].
 
+mod answer;
+mod client;
 mod side;
+mod switch;
 
 use std::{sync::Arc, time::Duration};
 
-use bytes::Bytes;
 use controlplane_core::{
-    ControllerConfig, Failure, Joined, Kind, OpenError, RequestHead, ResponseHead, Stats,
-    StreamEnd, Tunnel, rules::IdentityPolicy,
+    ControllerConfig, Joined, OpenError, RequestHead, Stats, Tunnel, rules::IdentityPolicy,
 };
 use futures_channel::{mpsc, oneshot};
 use tokio::sync::watch;
 
-use self::side::{Command, HubSide, Opening};
+pub use self::{
+    answer::{Answer, RequestBody},
+    switch::{Switch, Switched},
+};
+use self::{
+    client::{Client, Dial},
+    side::{Command, HubSide, Opening},
+};
 use crate::{
     agent::StartError,
-    body::{Broken, Event, Inflow, Outflow, Piece},
     meter::Meter,
     run::{self, Loop, Origin, SharedStats},
     runtime::{Runtime, WebSocket},
@@ -26,11 +33,13 @@ use crate::{
 
 /// The controller's end toward one agent. Clones are handles to the same one; when the last is
 /// dropped, it stops.
-#[derive(Clone, Debug)]
+#[derive(Clone)]
 pub struct Hub {
     commands: mpsc::UnboundedSender<Command>,
     joined: watch::Receiver<Option<Arc<Joined>>>,
     stats: SharedStats,
+    /// Of the fast mode.
+    client: Arc<Client>,
 }
 
 impl Hub {
@@ -42,6 +51,7 @@ impl Hub {
     pub fn start<R: Runtime>(runtime: R, config: ControllerConfig) -> Result<Self, StartError> {
         let origin = Origin::new(&runtime).map_err(|_| StartError::Random)?;
         let name = config.name.clone();
+        let limit = config.limits.head;
         let machine = controlplane_core::Controller::new(config, origin.start)?;
         let (commands, receiver) = mpsc::unbounded();
         let (watched, joined) = watch::channel(None);
@@ -56,6 +66,7 @@ impl Hub {
         };
         runtime.spawn(run.run());
         Ok(Self {
+            client: Client::new(runtime, dial(commands.clone()), limit),
             commands,
             joined,
             stats,
@@ -129,6 +140,13 @@ impl Hub {
         has_body: bool,
         policy: Option<IdentityPolicy>,
     ) -> Result<(RequestBody, Answer), OpenError> {
+        let joined = self.joined().filter(|joined| joined.http_streams);
+        if joined.is_some() {
+            let sent = self.client.request(policy, joined.as_ref(), head, has_body);
+            let (sink, exchange, arrival) = sent.await?;
+            let body = RequestBody::fast(sink, exchange.clone());
+            return Ok((body, Answer::fast(exchange, arrival)));
+        }
         let (reply, answer) = oneshot::channel();
         let opening = Opening::Request(has_body, reply);
         let _ = self
@@ -137,7 +155,24 @@ impl Hub {
         answer.await.unwrap_or(Err(OpenError::Away))
     }
 
-    /// Opens a WebSocket stream to the Kubernetes API; to an agent that has this policy at that
+    /// Asks the Kubernetes API to switch protocols, to WebSocket or SPDY/3.1; only by an agent in
+    /// the fast mode ([`Joined::http_streams`]), and one that has this policy at that very moment, where
+    /// one is given. The head is relayed as it is, with the headers of the handshake, `Connection`
+    /// and `Upgrade` among them.
+    ///
+    /// # Errors
+    ///
+    /// The agent is away, is not in the fast mode or has another policy, or a limit is reached.
+    pub async fn upgrade(
+        &self,
+        policy: Option<IdentityPolicy>,
+        head: RequestHead,
+    ) -> Result<Switch, OpenError> {
+        let (exchange, arrival) = self.client.upgrade(policy, head).await?;
+        Ok(Switch::new(exchange, arrival))
+    }
+
+    /// Opens a WebSocket stream to the Kubernetes API in JSON messages; to an agent that has this policy at that
     /// very moment, where one is given. The head is relayed as it is, without the headers of the
     /// handshake: apply [`crate::rules::client_headers`] and
     /// [`crate::rules::without_handshake`] first.
@@ -218,100 +253,26 @@ impl Hub {
     /// Stops: new requests are refused, open ones may end for at most `grace`, then connections
     /// are closed with 1001. Returns when all is over.
     pub async fn shutdown(&self, grace: Duration) {
+        self.client.close();
         let _ = self.commands.unbounded_send(Command::Shutdown(grace));
         let mut joined = self.joined.clone();
         while joined.changed().await.is_ok() {}
     }
 }
 
-/// Sends the body of a request. Dropped unfinished, the request is cancelled.
-#[derive(Debug)]
-#[must_use]
-pub struct RequestBody(Inflow);
-
-impl RequestBody {
-    /// Sends a piece; returns when there is room for the next.
-    ///
-    /// # Errors
-    ///
-    /// Nobody wants the rest: the answer is complete or has failed. See [`Answer`] for which.
-    pub async fn write(&mut self, data: Bytes) -> Result<(), Broken> {
-        self.0.write(Kind::Bytes, data).await
-    }
-
-    /// The body is complete.
-    pub fn finish(mut self) {
-        self.0.end(StreamEnd::Clean);
+impl std::fmt::Debug for Hub {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Hub")
+            .field("joined", &self.joined())
+            .finish_non_exhaustive()
     }
 }
 
-impl Drop for RequestBody {
-    fn drop(&mut self) {
-        let text = "the client broke off the request";
-        self.0.end(StreamEnd::Broken(text.into()));
-    }
-}
-
-/// The answer to a request. Dropped before its end, the request is cancelled.
-#[derive(Debug)]
-pub struct Answer {
-    flow: Outflow,
-    over: bool,
-}
-
-impl Answer {
-    pub(crate) const fn new(flow: Outflow) -> Self {
-        Self { flow, over: false }
-    }
-
-    /// Status and headers; ask once.
-    ///
-    /// # Errors
-    ///
-    /// The request failed before there were any.
-    pub async fn head(&mut self) -> Result<ResponseHead, Failure> {
-        match self.flow.next().await {
-            Some(Piece::Head(head)) => Ok(head),
-            Some(Piece::Failed(failure)) => self.failed(failure),
-            _ => self.failed(Failure::Disconnected),
-        }
-    }
-
-    fn failed<T>(&mut self, failure: Failure) -> Result<T, Failure> {
-        self.over = true;
-        Err(failure)
-    }
-
-    /// The next piece of the body; `None` once it is complete.
-    ///
-    /// # Errors
-    ///
-    /// The answer broke off: what came before must not pass for the whole.
-    pub async fn next(&mut self) -> Option<Result<Bytes, Failure>> {
-        if self.over {
-            return None;
-        }
-        match self.flow.next().await {
-            Some(Piece::Data(_, data)) => Some(Ok(data)),
-            Some(Piece::End) => {
-                self.over = true;
-                None
-            }
-            Some(Piece::Failed(failure)) => Some(self.failed(failure)),
-            Some(Piece::Closed(..) | Piece::Head(_)) | None => {
-                Some(self.failed(Failure::Disconnected))
-            }
-        }
-    }
-}
-
-impl Drop for Answer {
-    fn drop(&mut self) {
-        if !self.over {
-            let _ = self
-                .flow
-                .events
-                .unbounded_send((self.flow.id, Event::Cancel));
-        }
-    }
+/// How the client of the fast mode gets its streams.
+fn dial(commands: mpsc::UnboundedSender<Command>) -> Dial {
+    Box::new(move |policy| {
+        let (reply, answer) = oneshot::channel();
+        let _ = commands.unbounded_send(Command::Http(policy, reply));
+        Box::pin(async move { answer.await.unwrap_or(Err(OpenError::Away)) })
+    })
 }

@@ -253,6 +253,10 @@ impl<S: Side> State<S> {
                     end.pieces.discard();
                 }
             }
+            // The peer has no more to send; the stream goes on until this end has none either.
+            Action::HalfClosed(id) => self.ends.hand(id, Piece::End),
+            // What was handed before can still be read.
+            Action::Over(id) => self.ends.forget(id),
             Action::Writable(id) => self.writable(id),
             Action::Reset(id) => self.ends.reset(id),
             Action::Close(conn, code, reason) => {

@@ -35,7 +35,7 @@ pub struct UpgradeRequest {
 #[must_use]
 pub struct UpgradeResponder {
     reply: Reply,
-    switched: BoxFuture<'static, Option<Switched>>,
+    switched: BoxFuture<'static, Option<ClientIo>>,
 }
 
 impl std::fmt::Debug for UpgradeResponder {
@@ -45,7 +45,7 @@ impl std::fmt::Debug for UpgradeResponder {
 }
 
 impl UpgradeResponder {
-    pub(crate) const fn new(reply: Reply, switched: BoxFuture<'static, Option<Switched>>) -> Self {
+    pub(crate) const fn new(reply: Reply, switched: BoxFuture<'static, Option<ClientIo>>) -> Self {
         Self { reply, switched }
     }
 
@@ -55,7 +55,7 @@ impl UpgradeResponder {
     /// # Errors
     ///
     /// The client is gone.
-    pub async fn accept(self, headers: Headers) -> Result<Switched, Broken> {
+    pub async fn accept(self, headers: Headers) -> Result<ClientIo, Broken> {
         self.reply.switch(headers);
         self.switched.await.ok_or(Broken)
     }
@@ -79,19 +79,19 @@ impl<T: AsyncRead + AsyncWrite + Send + Unpin> Duplex for T {}
 ///
 /// The end of what is read is the client's half-close, and closing it is the other one. Dropped
 /// before both, the connection breaks.
-pub struct Switched {
+pub struct ClientIo {
     io: Box<dyn Duplex>,
     /// Came right behind the request.
     read: Bytes,
 }
 
-impl std::fmt::Debug for Switched {
+impl std::fmt::Debug for ClientIo {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Switched").finish_non_exhaustive()
+        f.debug_struct("ClientIo").finish_non_exhaustive()
     }
 }
 
-impl Switched {
+impl ClientIo {
     pub(crate) fn new(
         io: impl AsyncRead + AsyncWrite + Send + Unpin + 'static,
         read: Bytes,
@@ -101,7 +101,7 @@ impl Switched {
     }
 }
 
-impl AsyncRead for Switched {
+impl AsyncRead for ClientIo {
     fn poll_read(
         mut self: Pin<&mut Self>,
         cx: &mut Context<'_>,
@@ -118,7 +118,7 @@ impl AsyncRead for Switched {
     }
 }
 
-impl AsyncWrite for Switched {
+impl AsyncWrite for ClientIo {
     fn poll_write(
         mut self: Pin<&mut Self>,
         cx: &mut Context<'_>,

@@ -223,7 +223,7 @@ impl Upgrade {
             }),
             Some(Piece::Head(head)) => {
                 inflow.over = true;
-                Ok(Upgraded::Refused(head, Answer::new(flow)))
+                Ok(Upgraded::Refused(head, Answer::json(flow)))
             }
             Some(Piece::Failed(failure)) => Err(failure),
             _ => Err(Failure::Disconnected),

@@ -193,3 +193,27 @@ fn a_stream_that_is_let_go_of_without_a_word_has_not_ended() {
     assert!(it.read(9).unwrap().is_err());
     assert_eq!(it.stream.failure(), Some(Failure::Disconnected));
 }
+
+#[test]
+fn parts_that_are_written_together_are_one_bounded_piece() {
+    let mut it = Loop::new();
+    let large = vec![1; PIECE];
+    let write = |it: &mut Loop, parts: &[&[u8]]| {
+        let parts: Vec<_> = parts.iter().map(|part| io::IoSlice::new(part)).collect();
+        let mut stream = Pin::new(&mut it.stream);
+        let written =
+            std::future::poll_fn(|cx| Write::poll_write_vectored(stream.as_mut(), cx, &parts));
+        written.now_or_never().unwrap().unwrap()
+    };
+    assert_eq!(write(&mut it, &[b"ab", b"", b"c"]), 3);
+    let Ok((_, Event::Data(_, data))) = it.ends.incoming.try_recv() else {
+        panic!("no piece")
+    };
+    assert_eq!(data, "abc");
+    it.take();
+    assert_eq!(write(&mut it, &[b"ab", &large, b"c"]), PIECE);
+    assert_eq!(it.events(), [format!("Bytes {PIECE}")]);
+    it.take();
+    assert_eq!(write(&mut it, &[]), 0);
+    assert!(it.events().is_empty());
+}

@@ -28,7 +28,7 @@ use crate::{
     hyper_io::HyperIo,
     meter::Metered,
     runtime::Runtime,
-    upgrade::{Switched, UpgradeRequest, UpgradeResponder},
+    upgrade::{ClientIo, UpgradeRequest, UpgradeResponder},
 };
 
 const NO_ANSWER: &str = "the request's handler ended without a complete answer";
@@ -112,7 +112,7 @@ impl<R: Runtime> Exchanges<R> {
         &self,
         admitted: Admitted,
         reply: Reply,
-        switched: BoxFuture<'static, Option<Switched>>,
+        switched: BoxFuture<'static, Option<ClientIo>>,
     ) -> BoxFuture<'static, ()> {
         let Some(to) = admitted.upgrade else {
             return Box::pin(std::future::ready(()));
@@ -167,7 +167,7 @@ pub(crate) fn pairs(headers: &HeaderMap) -> Result<Headers, PeerFault> {
 }
 
 /// The connection, once hyper has sent the 101, with what it has read beyond the request.
-fn switch<T>(upgrade: OnUpgrade) -> BoxFuture<'static, Option<Switched>>
+fn switch<T>(upgrade: OnUpgrade) -> BoxFuture<'static, Option<ClientIo>>
 where
     T: AsyncRead + AsyncWrite + Send + Unpin + 'static,
 {
@@ -175,7 +175,7 @@ where
         let upgraded = upgrade.await.ok()?;
         let parts = upgraded.downcast::<HyperIo<Lent<Metered<T>>>>().ok()?;
         let io = parts.io.into_inner().keep()?;
-        Some(Switched::new(io, parts.read_buf))
+        Some(ClientIo::new(io, parts.read_buf))
     })
 }
 

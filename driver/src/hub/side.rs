@@ -9,7 +9,7 @@ use controlplane_core::{
 use futures_channel::oneshot;
 use tokio::sync::watch;
 
-use super::{Answer, RequestBody};
+use super::{Answer, RequestBody, client::Dialled};
 use crate::{
     body::Piece,
     ends::Ends,
@@ -30,6 +30,8 @@ pub(super) enum Command {
     Accept(BoxSocket, Meter),
     Admit(oneshot::Sender<Result<(), Duration>>),
     Cut,
+    /// A connection for HTTP, to an agent with this policy where one is given.
+    Http(Option<IdentityPolicy>, oneshot::Sender<Dialled>),
     Open(RequestHead, Option<IdentityPolicy>, Opening),
     Shutdown(Duration),
     Tunnel(Box<Tunnel>, oneshot::Sender<Tunneled>),
@@ -58,7 +60,7 @@ impl Opening {
                 let opened = machine.open(now, head, has_body).map(|id| {
                     let (flow, mut inflow) = ends.open(id, false);
                     inflow.over = !has_body;
-                    (RequestBody(inflow), Answer::new(flow))
+                    (RequestBody::json(inflow), Answer::json(flow))
                 });
                 drop(reply.send(opened));
             }
@@ -91,6 +93,21 @@ impl<R> HubSide<R> {
         }
     }
 
+    fn http(
+        &self,
+        policy: Option<IdentityPolicy>,
+        machine: &mut Machine,
+        now: Time,
+        ends: &mut Ends,
+    ) -> Dialled {
+        if !has_policy(machine, policy) {
+            return Err(OpenError::Policy);
+        }
+        let joined = self.joined.borrow().clone().ok_or(OpenError::Away)?;
+        let id = machine.open_http(now)?;
+        Ok((ends.open_duplex(id), joined))
+    }
+
     fn note(&self, notice: &Notice) {
         let cluster = &self.name;
         match notice {
@@ -108,6 +125,14 @@ impl<R> HubSide<R> {
             _ => {}
         }
     }
+}
+
+/// Whether the agent has this policy, where one is asked for and it is there at all.
+fn has_policy(machine: &Machine, policy: Option<IdentityPolicy>) -> bool {
+    let Some(joined) = machine.joined().filter(|_| policy.is_some()) else {
+        return true;
+    };
+    joined.policy == policy
 }
 
 impl<R: Runtime> Side for HubSide<R> {
@@ -174,9 +199,12 @@ impl<R: Runtime> Side for HubSide<R> {
                     machine.handle(now, Input::Disconnected(conn, down));
                 }
             }
+            Command::Http(policy, reply) => {
+                // Who has gone meanwhile drops the stream, which resets it.
+                drop(reply.send(self.http(policy, machine, now, ends)));
+            }
             Command::Open(head, policy, opening) => {
-                let joined = machine.joined().and_then(|joined| joined.policy);
-                if policy.is_some() && machine.joined().is_some() && joined != policy {
+                if !has_policy(machine, policy) {
                     return opening.refuse(OpenError::Policy);
                 }
                 opening.open(machine, now, head, ends);

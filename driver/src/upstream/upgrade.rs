@@ -27,7 +27,7 @@ use crate::{
     links::chain,
     meter::{Meter, Metered, while_moving},
     runtime::{Runtime, timeout, yield_now},
-    upgrade::{Switched, UpgradeRequest, UpgradeResponder},
+    upgrade::{ClientIo, UpgradeRequest, UpgradeResponder},
 };
 
 /// Read at once.
@@ -123,7 +123,7 @@ enum Ended {
 /// Carries bytes both ways, each until it ends. `read` has come from the API already.
 async fn carry<R: Runtime>(
     runtime: &R,
-    client: Switched,
+    client: ClientIo,
     api: impl AsyncRead + AsyncWrite + Unpin,
     read: &[u8],
 ) -> Result<(), CarryError> {
@@ -166,7 +166,7 @@ async fn both<R: Runtime>(
 /// From the API to the client; the end of the one closes the other.
 async fn down<T: AsyncRead + Unpin>(
     mut from: ReadHalf<T>,
-    mut to: WriteHalf<Switched>,
+    mut to: WriteHalf<ClientIo>,
     read: &[u8],
 ) -> Result<(), CarryError> {
     let sent = write(&mut to, read).await;
@@ -187,7 +187,7 @@ async fn down<T: AsyncRead + Unpin>(
 
 /// From the client to the API; likewise.
 async fn up<T: AsyncWrite + Unpin>(
-    from: &mut ReadHalf<Switched>,
+    from: &mut ReadHalf<ClientIo>,
     mut to: WriteHalf<T>,
 ) -> Result<(), CarryError> {
     let mut buffer = vec![0; READ];
@@ -214,7 +214,7 @@ async fn write(to: &mut (impl AsyncWrite + Unpin), data: &[u8]) -> io::Result<()
     to.flush().await
 }
 
-async fn discard(from: &mut ReadHalf<Switched>) {
+async fn discard(from: &mut ReadHalf<ClientIo>) {
     let mut rest = vec![0; READ];
     while matches!(from.read(&mut rest).await, Ok(1..)) {
         yield_now().await;

@@ -1,7 +1,7 @@
 //! Requests that switch protocols, with a handler that the test plays.
 
 use controlplane_driver::{
-    BoxFuture, Handler, Request, Responder, ResponseHead, Runtime, Switched, UpgradeRequest,
+    BoxFuture, ClientIo, Handler, Request, Responder, ResponseHead, Runtime, UpgradeRequest,
     UpgradeResponder,
 };
 use futures_util::{AsyncReadExt as _, AsyncWriteExt as _};
@@ -24,7 +24,7 @@ const WEBSOCKET: &str = "GET /api/exec HTTP/1.1\r\nHost: a\r\nConnection: keep-a
 
 /// Hands the client's side to the test, or refuses.
 struct Played {
-    switched: mpsc::UnboundedSender<(UpgradeRequest, Switched)>,
+    switched: mpsc::UnboundedSender<(UpgradeRequest, ClientIo)>,
 }
 
 impl Handler for Played {
