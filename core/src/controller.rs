@@ -214,7 +214,8 @@ impl Controller {
     ///
     /// # Errors
     ///
-    /// As for [`Self::open_http`], or the tunnel names no service.
+    /// As for [`Self::open_http`], and [`OpenError::Tunnel`]; the tunnel names no service
+    /// ([`OpenError::Mode`]).
     pub fn open_service(&mut self, now: Time, tunnel: Tunnel) -> Result<StreamId, OpenError> {
         self.now = self.now.advance(now);
         self.open_service_stream(tunnel)

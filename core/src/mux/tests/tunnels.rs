@@ -85,6 +85,9 @@ fn p197_p140_only_what_is_listed_is_dialled() {
         assert_eq!(pair.controller_events(refused), [failed]);
     }
     assert_eq!(pair.controller_events(here), []);
+    let mut without = Pair::with(|config| config.tunnels = Vec::new(), |_| {});
+    let refused = without.controller.open_service(now, redis(Transport::Tcp));
+    assert_eq!(refused, Err(OpenError::Tunnel));
     let unnamed = pair.controller.open_service(now, Tunnel::default());
     assert_eq!(unnamed, Err(OpenError::Mode));
 }
