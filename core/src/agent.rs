@@ -251,7 +251,7 @@ impl Machine for Agent {
 
     fn stats(&self) -> Stats {
         let json = Stats {
-            streams_opened: self.streams.opened(),
+            streams_opened: self.stats.streams_opened + self.streams.opened(),
             streams_open: self.streams.len(),
             held_in: self.streams.held_in(),
             held_out: self.streams.held_out() + self.buffered,

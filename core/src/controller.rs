@@ -214,7 +214,8 @@ impl Controller {
     ///
     /// # Errors
     ///
-    /// As for [`Self::open_http`], or the tunnel names no service.
+    /// As for [`Self::open_http`], and [`OpenError::Tunnel`]; the tunnel names no service
+    /// ([`OpenError::Mode`]).
     pub fn open_service(&mut self, now: Time, tunnel: Tunnel) -> Result<StreamId, OpenError> {
         self.now = self.now.advance(now);
         self.open_service_stream(tunnel)
@@ -310,7 +311,7 @@ impl Machine for Controller {
 
     fn stats(&self) -> Stats {
         let json = Stats {
-            streams_opened: self.streams.opened(),
+            streams_opened: self.stats.streams_opened + self.streams.opened(),
             streams_open: self.streams.len(),
             held_in: self.streams.held_in(),
             held_out: self.streams.held_out() + self.buffered,

@@ -57,13 +57,40 @@
 //! * Local end to core: `send` refuses above [`Limits::send_stream`] and gives the data back;
 //!   [`Action::Writable`] tells when to offer it again. A body that a peer takes only whole is held
 //!   instead, and fails above [`Limits::buffered`].
-//! * Core to local end: a [`Action::Deliver`] is charged until [`Input::Consumed`]. Between our
-//!   own ends both directions of a request or WebSocket have a window. Tunnels have none, and other
-//!   peers keep none: there, above [`Limits::recv_stream`], the stream ends with an error.
+//! * Core to local end: a [`Action::Deliver`] is charged until [`Input::Consumed`]. In the fast mode
+//!   each stream has a window, and its peer waits. In JSON between our own ends both directions of
+//!   a request or WebSocket have one. JSON tunnels have none, and other peers keep none: there,
+//!   above [`Limits::recv_stream`], the stream ends with an error.
 //! * Answers that a peer can force: slots and bounded queues; above [`Limits::control`] the
 //!   connection ends.
 //!
 //! The socket is always read: no stream's reader can delay another stream, or a heartbeat.
+//!
+//! # Two modes
+//!
+//! Messages are JSON, in which data is base64 and nothing paces a stream: what every peer of this
+//! protocol speaks. Where both ends offer it, binary messages become [`yamux`], many byte streams
+//! with a window each, while text stays JSON (P-118):
+//!
+//! ```text
+//! controller                                              agent
+//!     │ ◀── register { features: { supports_yamux } } ──────│
+//!     │ ─── register_success ───────────────────────────▶ │
+//!     │ ─── gateway_hello { use_yamux, stream_protocols } ─▶ │
+//!     │ ◀── gateway_hello_ack { use_yamux, stream_protocols } │   Action::Joined
+//!     │ ═══ binary messages: yamux, both ways ════════════ │
+//! ```
+//!
+//! [`Controller::open_http`] opens an HTTP/1.1 connection to the Kubernetes API (protocol 16), whose
+//! server is the agent ([`Target::Http1`]): each request goes through [`rules::Gate`], and what it
+//! switches to (WebSocket, SPDY) passes as bytes. [`Controller::open_service`] opens a stream to a
+//! service: TCP (1), UDP (2), and datagrams with their lengths (17). A peer that lists no protocols
+//! speaks 1 and 2. Both directions of such a stream end on their own ([`Action::HalfClosed`]), and
+//! [`Input::Cancel`] resets it. Between our ends the end of the session is the end of the link; with
+//! a foreign gateway binary messages mean again what they meant before (P-150).
+//!
+//! Frames that pace or answer go first, then JSON and streams in turn, and each stream one chunk: a
+//! keystroke waits for at most one chunk of each other stream that is busy.
 //!
 //! # The link
 //!

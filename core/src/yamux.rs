@@ -24,29 +24,36 @@
 //! What a peer can make it hold: of each stream no more than its window, which is 256 KiB at first
 //! and grows up to [`Config::window`] only while all windows together fit [`Config::recv_total`];
 //! over all streams `recv_total`, above which the stream that holds most is reset; answers up to
-//! [`Config::control`], above which the session ends.
+//! [`Config::control`], above which the session ends. What happened is kept in the streams until it
+//! is asked for, so that a session whose events nobody takes holds no more either.
 
 mod config;
+mod event;
 mod frame;
+mod ids;
 mod incoming;
 mod keepalive;
+mod news;
 mod outgoing;
 mod stream;
 #[cfg(test)]
 mod tests;
 
-use alloc::collections::{BTreeMap, BTreeSet, VecDeque};
+use alloc::collections::{BTreeMap, VecDeque};
 use core::fmt;
 
 use bytes::Bytes;
-use thiserror::Error;
 
 pub use self::{
     config::Config,
+    event::{Event, OpenError, ResetBy, SessionError, SessionStats},
     frame::{Code, INITIAL_WINDOW},
 };
-use self::{incoming::Reader, keepalive::Keepalive, outgoing::Control, stream::Stream};
-use crate::{config::Limits, error::SendError, hidden::Hidden, time::Time};
+use self::{
+    frame::SYN, ids::PeerIds, incoming::Reader, keepalive::Keepalive, outgoing::Control,
+    stream::Stream,
+};
+use crate::{config::Limits, error::SendError, time::Time};
 
 /// Which end of the connection a session is. The roles differ in their stream ids only.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
@@ -55,114 +62,6 @@ pub enum Role {
     Client,
     /// Opens streams with even ids; the controller or gateway.
     Server,
-}
-
-/// What happened on a session. `Debug` tells only how long data is.
-#[derive(Eq, PartialEq)]
-pub enum Event {
-    /// The peer opened this stream: [`Session::accept`] or [`Session::reset`] it.
-    Opened(u32),
-    /// Bytes of the peer; return their room with [`Session::consumed`].
-    Data(u32, Bytes),
-    /// The peer has no more to send on this stream; all it sent came before.
-    Finished(u32),
-    /// Both ends have finished, and everything was consumed: the stream is gone.
-    Over(u32),
-    /// The stream is gone; what was on its way in either direction is lost.
-    Reset(u32, ResetBy),
-    /// The stream takes data again, after [`SendError::Blocked`].
-    Writable(u32),
-    /// The peer opens no more streams and takes none; those that are open go on.
-    GoAway,
-    /// The session is over, and with it every stream, without an event of its own.
-    Ended(SessionError),
-}
-
-impl fmt::Debug for Event {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Opened(id) => write!(f, "Opened({id})"),
-            Self::Data(id, data) => f
-                .debug_tuple("Data")
-                .field(id)
-                .field(&Hidden(data))
-                .finish(),
-            Self::Finished(id) => write!(f, "Finished({id})"),
-            Self::Over(id) => write!(f, "Over({id})"),
-            Self::Reset(id, by) => write!(f, "Reset({id}, {by:?})"),
-            Self::Writable(id) => write!(f, "Writable({id})"),
-            Self::GoAway => f.write_str("GoAway"),
-            Self::Ended(error) => write!(f, "Ended({error:?})"),
-        }
-    }
-}
-
-/// Who reset a stream, and why.
-#[derive(Clone, Copy, Debug, Eq, Error, PartialEq)]
-pub enum ResetBy {
-    /// The peer.
-    #[error("the peer reset the stream")]
-    Peer,
-    /// This end, because the peer sent more than the stream's window.
-    #[error("the peer sent more than the window of the stream")]
-    Window,
-    /// This end, because of all streams this one held most when [`Config::recv_total`] was reached.
-    #[error("more is waiting to be read than all streams may hold")]
-    Memory,
-    /// This end, because the peer sent data after its FIN, or granted more than a window can be.
-    #[error("the peer broke the protocol on the stream")]
-    Fault,
-}
-
-/// Why a session ended.
-#[derive(Clone, Copy, Debug, Eq, Error, PartialEq)]
-#[non_exhaustive]
-pub enum SessionError {
-    /// A frame of another version than 0: what follows cannot be read.
-    #[error("a frame of yamux version {0}")]
-    Version(u8),
-    /// A frame of an unknown type: what follows cannot be read.
-    #[error("a yamux frame of unknown type {0}")]
-    Type(u8),
-    /// A stream of the peer has an id that only this end may give, or one that was used before.
-    #[error("the peer opened a yamux stream with an id that it may not use")]
-    Id,
-    /// More answers than [`Config::control`] were demanded and not taken.
-    #[error("too many yamux answers are waiting to be read")]
-    Flood,
-    /// The peer gave the session up, with this code.
-    #[error("the peer gave the yamux session up: {0}")]
-    GoneAway(Code),
-    /// No answer to a ping in [`Config::timeout`].
-    #[error("a yamux ping was not answered in time")]
-    Timeout,
-}
-
-/// A stream could not be opened.
-#[derive(Clone, Copy, Debug, Eq, Error, PartialEq)]
-pub enum OpenError {
-    /// [`Config::streams`] are open, or [`Config::backlog`] wait for the peer to accept them.
-    #[error("too many yamux streams at once")]
-    TooMany,
-    /// The session is over, or the peer takes no more streams.
-    #[error("the yamux session takes no more streams")]
-    Closed,
-}
-
-/// Counters of a session.
-#[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
-#[non_exhaustive]
-pub struct SessionStats {
-    /// Streams opened by either end.
-    pub opened: u64,
-    /// Streams of the peer that were refused at a limit.
-    pub refused: u64,
-    /// Streams that were reset, by either end.
-    pub resets: u64,
-    /// Times that a stream with data to send found its window used up.
-    pub stalls: u64,
-    /// Frames about streams that are gone.
-    pub stale: u64,
 }
 
 /// One end of a yamux connection.
@@ -174,8 +73,8 @@ pub struct Session {
     streams: BTreeMap<u32, Stream>,
     /// The next id of this end.
     next: Option<u32>,
-    /// The last id of the peer.
-    last: u32,
+    /// The ids of the peer.
+    ids: PeerIds,
     /// Streams of the peer that were not accepted yet.
     backlog: usize,
     /// Streams of this end that the peer did not accept yet.
@@ -183,11 +82,15 @@ pub struct Session {
     reader: Reader,
     control: Control,
     keepalive: Keepalive,
+    /// What is told of streams that are gone and of the session: of each stream that the local end
+    /// knows one.
     events: VecDeque<Event>,
+    /// Streams with something to tell, each once: round robin.
+    ready: VecDeque<u32>,
     /// Streams with something to send and a window for it, each once: round robin.
     turn: VecDeque<u32>,
-    /// Streams whose data was refused.
-    blocked: BTreeSet<u32>,
+    /// Streams whose data was refused and that have room now, each once.
+    roomy: VecDeque<u32>,
     /// Charged for what was received and not consumed.
     held_in: usize,
     /// Charged for what waits to be sent.
@@ -230,15 +133,16 @@ impl Session {
                 Role::Client => 1,
                 Role::Server => 2,
             }),
-            last: 0,
+            ids: PeerIds::new(role),
             backlog: 0,
             unacknowledged: 0,
             reader: Reader::default(),
             control: Control::default(),
             keepalive: Keepalive::new(now),
             events: VecDeque::new(),
+            ready: VecDeque::new(),
             turn: VecDeque::new(),
-            blocked: BTreeSet::new(),
+            roomy: VecDeque::new(),
             held_in: 0,
             held_out: 0,
             windows: 0,
@@ -278,9 +182,10 @@ impl Session {
         }
     }
 
-    fn begin(&mut self, id: u32, stream: Stream) {
+    fn begin(&mut self, id: u32, mut stream: Stream) {
         self.stats.opened += 1;
         self.windows += stream.window as usize;
+        Self::news(&mut self.ready, id, &mut stream);
         self.streams.insert(id, stream);
     }
 
@@ -301,7 +206,8 @@ impl Session {
         // An empty queue takes any one piece, so that no size of piece waits for ever.
         let full = stream.held_out > 0 && stream.held_out + charge > self.config.send_stream;
         if full || self.held_out >= self.config.send_total {
-            self.blocked.insert(id);
+            stream.refused = Some(charge);
+            Self::room(&mut self.roomy, id, stream, self.config.send_stream);
             return Err(SendError::Blocked(data));
         }
         self.held_out += charge;
@@ -317,17 +223,16 @@ impl Session {
     pub fn finish(&mut self, id: u32) {
         if let Some(stream) = self.streams.get_mut(&id) {
             stream.finished = true;
-            self.blocked.remove(&id);
+            stream.refused = None;
             Self::queue(&mut self.turn, id, stream);
         }
     }
 
-    /// Ends the stream at once: what is on its way in either direction is lost.
+    /// Ends the stream at once: what is on its way in either direction is lost. Nothing more is told
+    /// of it, except that it was gone already.
     pub fn reset(&mut self, id: u32) {
         if self.streams.contains_key(&id) {
-            self.remove(id);
-            self.stats.resets += 1;
-            self.control.reset(id);
+            self.broken(id, None);
         }
     }
 
@@ -343,7 +248,8 @@ impl Session {
             self.windows += stream.grow(now, rtt, self.config.window, budget);
             self.control.update(id);
         }
-        self.deliver(id);
+        Self::news(&mut self.ready, id, stream);
+        self.settle(id);
     }
 
     /// Takes no more streams of the peer, and opens none. Those that are open go on.
@@ -353,11 +259,6 @@ impl Session {
         {
             self.control.go_away(Code::Normal);
         }
-    }
-
-    /// What happened next, if anything.
-    pub fn event(&mut self) -> Option<Event> {
-        self.events.pop_front().or_else(|| self.unblock())
     }
 
     /// How many streams there are.
@@ -400,42 +301,50 @@ impl Session {
         }
     }
 
-    fn remove(&mut self, id: u32) {
-        let Some(stream) = self.streams.remove(&id) else {
-            return;
-        };
+    fn remove(&mut self, id: u32) -> Option<Stream> {
+        let stream = self.streams.remove(&id)?;
         self.held_in -= stream.held_in();
         self.held_out -= stream.held_out;
         self.windows -= stream.window as usize;
         self.backlog -= usize::from(stream.waits);
         self.unacknowledged -= usize::from(stream.unacknowledged);
-        self.blocked.remove(&id);
-        if stream.queued {
-            self.turn.retain(|other| *other != id);
+        for (listed, list) in [
+            (stream.queued, &mut self.turn),
+            (stream.ready, &mut self.ready),
+            (stream.roomy, &mut self.roomy),
+        ] {
+            if listed {
+                list.retain(|other| *other != id);
+            }
         }
+        Some(stream)
     }
 
     /// Removes a stream that both ends are done with.
     fn settle(&mut self, id: u32) {
         if self.streams.get(&id).is_some_and(Stream::is_over) {
             self.remove(id);
+            self.control.forget(id);
             self.events.push_back(Event::Over(id));
         }
     }
 
-    /// One stream that was refused and has room now.
-    fn unblock(&mut self) -> Option<Event> {
-        if self.held_out >= self.config.send_total {
-            return None;
-        }
-        let half = self.config.send_stream / 2;
-        let roomy = |id: &&u32| {
-            let stream = self.streams.get(*id);
-            stream.is_none_or(|stream| stream.held_out <= half)
+    /// The stream breaks, by the local end where nothing else is said. Whoever did not do it is
+    /// told, if it ever heard of the stream.
+    fn broken(&mut self, id: u32, by: Option<ResetBy>) {
+        let flags = self.control.forget(id);
+        let Some(stream) = self.remove(id) else {
+            return;
         };
-        let id = *self.blocked.iter().find(roomy)?;
-        self.blocked.remove(&id);
-        Some(Event::Writable(id))
+        self.stats.resets += 1;
+        if by != Some(ResetBy::Peer) && flags != Some(SYN) {
+            self.control.reset(id);
+        }
+        if let Some(by) = by
+            && stream.known
+        {
+            self.events.push_back(Event::Reset(id, by));
+        }
     }
 
     /// Ends the session: the peer is told, where it is at fault.
@@ -451,7 +360,8 @@ impl Session {
         }
         self.streams = BTreeMap::new();
         self.turn = VecDeque::new();
-        self.blocked = BTreeSet::new();
+        self.ready = VecDeque::new();
+        self.roomy = VecDeque::new();
         (self.held_in, self.held_out, self.windows) = (0, 0, 0);
         (self.backlog, self.unacknowledged) = (0, 0);
         self.events.push_back(Event::Ended(error));

@@ -68,7 +68,7 @@ impl Ends {
         ByteStream::new(outflow, inflow)
     }
 
-    fn open_as(&mut self, id: StreamId, shape: Shape) -> (Outflow, Inflow) {
+    pub(crate) fn open_as(&mut self, id: StreamId, shape: Shape) -> (Outflow, Inflow) {
         let (pieces, out) = pieces();
         let (taken, credit) = mpsc::unbounded();
         let end = End {

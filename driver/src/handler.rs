@@ -1,20 +1,30 @@
 //! What answers a proxied request on the agent's side: a [`Handler`], given a [`Request`] and a
 //! [`Responder`]. The built-in one is [`crate::Kubernetes`].
 
-use std::{future::Future, pin::Pin, sync::Arc};
+use std::{future::Future, mem, pin::Pin, sync::Arc};
 
 use bytes::Bytes;
-use controlplane_core::{Kind, RequestHead, ResponseHead, StreamEnd, rules::Credentials};
+use controlplane_core::{
+    Kind, RequestHead, ResponseHead, StreamEnd,
+    rules::{Credentials, Gate},
+};
+use http_body_util::BodyExt;
+use hyper::body::Incoming;
 
 use crate::{
     body::{Broken, Event, Inflow, Outflow, Piece},
+    front::{self, Reply, Writer},
+    upgrade::{UpgradeRequest, UpgradeResponder},
     websocket::{WebSocketRequest, WebSocketResponder},
 };
 
 /// A future on the heap.
 pub type BoxFuture<'a, T> = Pin<Box<dyn Future<Output = T> + Send + 'a>>;
 
-/// Answers proxied requests. Implemented for closures:
+/// Names and values.
+pub(crate) type Headers = Vec<(String, String)>;
+
+/// Answers proxied requests, which come as JSON or over HTTP. Implemented for closures:
 ///
 /// ```
 /// # use controlplane_driver::{Handler, Request, Responder, ResponseHead};
@@ -47,16 +57,35 @@ pub trait Handler: Send + Sync + 'static {
         responder: WebSocketResponder,
     ) -> BoxFuture<'static, ()> {
         drop(request);
-        Box::pin(async move {
-            let mut body = responder.refuse(ResponseHead {
-                status: 501,
-                headers: vec![("Content-Type".into(), "text/plain".into())],
-            });
-            let text = "this agent opens no WebSocket streams\n";
-            if body.write(text.into()).await.is_ok() {
-                body.finish();
-            }
-        })
+        let text = "this agent opens no WebSocket streams\n";
+        Box::pin(async move { decline(responder.refuse(not_implemented()), text).await })
+    }
+
+    /// Switches to another protocol, and carries its bytes until both directions have ended.
+    ///
+    /// The same rules have been applied, and the future is dropped likewise. A handler that does
+    /// not implement it refuses with 501.
+    fn upgrade(
+        &self,
+        request: UpgradeRequest,
+        responder: UpgradeResponder,
+    ) -> BoxFuture<'static, ()> {
+        drop(request);
+        let text = "this agent switches to no other protocol\n";
+        Box::pin(async move { decline(responder.refuse(not_implemented()), text).await })
+    }
+}
+
+fn not_implemented() -> ResponseHead {
+    ResponseHead {
+        status: 501,
+        headers: vec![("Content-Type".into(), "text/plain".into())],
+    }
+}
+
+async fn decline(mut body: BodyWriter, text: &'static str) {
+    if body.write(text.into()).await.is_ok() {
+        body.finish();
     }
 }
 
@@ -85,32 +114,84 @@ pub struct Request {
 
 /// The body of a request.
 ///
-/// Taking a piece makes room for the next; what is not taken is bounded by
-/// [`crate::Limits::recv_stream`], beyond which the request fails.
+/// Taking a piece makes room for the next. Over HTTP the client waits meanwhile; in JSON mode what
+/// is not taken is bounded by [`crate::Limits::recv_stream`], beyond which the request fails.
 #[derive(Debug)]
 pub struct Body {
-    pub(crate) flow: Outflow,
-    pub(crate) over: bool,
+    source: Source,
+    trailers: Headers,
+}
+
+#[derive(Debug)]
+enum Source {
+    Http(Incoming, Gate),
+    Json(Outflow),
+    Over,
 }
 
 impl Body {
-    /// The next piece; `None` once the body is complete.
+    pub(crate) const fn json(flow: Outflow) -> Self {
+        Self {
+            source: Source::Json(flow),
+            trailers: Vec::new(),
+        }
+    }
+
+    pub(crate) const fn http(incoming: Incoming, gate: Gate) -> Self {
+        Self {
+            source: Source::Http(incoming, gate),
+            trailers: Vec::new(),
+        }
+    }
+
+    /// The next piece; `None` once the body is complete. Nothing is lost where the future is
+    /// dropped.
     ///
     /// # Errors
     ///
     /// The rest of the body will not come.
     pub async fn next(&mut self) -> Option<Result<Bytes, Broken>> {
-        if self.over {
-            return None;
+        let piece = match &mut self.source {
+            Source::Over => return None,
+            Source::Http(incoming, gate) => data(incoming, gate, &mut self.trailers).await,
+            Source::Json(flow) => match flow.next().await {
+                Some(Piece::Data(_, data)) => Some(Ok(data)),
+                Some(Piece::End) => None,
+                _ => Some(Err(Broken)),
+            },
+        };
+        if !matches!(piece, Some(Ok(_))) {
+            self.source = Source::Over;
         }
-        let piece = self.flow.next().await;
-        if let Some(Piece::Data(_, data)) = piece {
-            return Some(Ok(data));
-        }
-        self.over = true;
-        match piece {
-            Some(Piece::End) => None,
-            _ => Some(Err(Broken)),
+        piece
+    }
+
+    /// What followed the body, once it is complete; without headers that decide about a request.
+    /// JSON mode has no place for any.
+    #[must_use]
+    pub fn trailers(&self) -> &[(String, String)] {
+        &self.trailers
+    }
+}
+
+/// The next data of an HTTP body; what follows the last goes to `trailers`.
+async fn data(
+    incoming: &mut Incoming,
+    gate: &Gate,
+    trailers: &mut Headers,
+) -> Option<Result<Bytes, Broken>> {
+    loop {
+        let frame = match incoming.frame().await? {
+            Ok(frame) => frame,
+            Err(_) => return Some(Err(Broken)),
+        };
+        let map = match frame.into_data() {
+            Ok(data) => return Some(Ok(data)),
+            Err(other) => other.into_trailers().unwrap_or_default(),
+        };
+        match front::pairs(&map).and_then(|pairs| gate.trailers(pairs)) {
+            Ok(kept) => *trailers = kept,
+            Err(_) => return Some(Err(Broken)),
         }
     }
 }
@@ -118,20 +199,42 @@ impl Body {
 /// Begins the answer to a request. Dropped, the request fails.
 #[derive(Debug)]
 #[must_use]
-pub struct Responder(pub(crate) BodyWriter);
+pub struct Responder(To);
+
+#[derive(Debug)]
+enum To {
+    Http(Reply),
+    Json(BodyWriter),
+}
 
 impl Responder {
-    /// Sends status and headers.
+    pub(crate) fn json(inflow: Inflow) -> Self {
+        Self(To::Json(BodyWriter::json(Some(inflow))))
+    }
+
+    pub(crate) const fn http(reply: Reply) -> Self {
+        Self(To::Http(reply))
+    }
+
+    /// Sends status and headers. Trailers that will follow the body are announced in `Trailer`.
     pub fn respond(self, head: ResponseHead) -> BodyWriter {
-        if let Some(inflow) = &self.0.0 {
-            inflow.tell(Event::Head(head));
+        match self.0 {
+            To::Http(reply) => BodyWriter::http(reply.answer(head)),
+            To::Json(writer) => {
+                if let Sink::Json(inflow) = &writer.0 {
+                    inflow.tell(Event::Head(head));
+                }
+                writer
+            }
         }
-        self.0
     }
 
     /// Fails the request; the text reaches the controller.
     pub fn fail(self, text: impl Into<String>) {
-        self.0.abort(text);
+        match self.0 {
+            To::Http(reply) => reply.fail(text.into()),
+            To::Json(writer) => writer.abort(text),
+        }
     }
 }
 
@@ -139,39 +242,72 @@ impl Responder {
 /// never passes for the whole.
 #[derive(Debug)]
 #[must_use]
-pub struct BodyWriter(pub(crate) Option<Inflow>);
+pub struct BodyWriter(Sink);
+
+#[derive(Debug)]
+enum Sink {
+    Http(Writer),
+    Json(Inflow),
+    Over,
+}
 
 impl BodyWriter {
+    pub(crate) fn json(inflow: Option<Inflow>) -> Self {
+        Self(match inflow {
+            Some(inflow) => Sink::Json(inflow),
+            None => Sink::Over,
+        })
+    }
+
+    pub(crate) const fn http(writer: Writer) -> Self {
+        Self(Sink::Http(writer))
+    }
+
     /// Sends a piece of the body; returns when there is room for the next.
     ///
     /// # Errors
     ///
-    /// Nobody waits for the answer any more.
+    /// Nobody waits for the answer any more, or it is one that has no body.
     pub async fn write(&mut self, data: Bytes) -> Result<(), Broken> {
-        let inflow = self.0.as_mut().ok_or(Broken)?;
-        inflow.write(Kind::Bytes, data).await
+        match &mut self.0 {
+            Sink::Http(writer) => writer.write(data).await,
+            Sink::Json(inflow) => inflow.write(Kind::Bytes, data).await,
+            Sink::Over => Err(Broken),
+        }
     }
 
     /// The answer is complete.
-    pub fn finish(mut self) {
-        self.end(StreamEnd::Clean);
+    pub fn finish(self) {
+        self.finish_with(Vec::new());
     }
 
-    /// The answer broke off; the text reaches the controller.
+    /// The answer is complete but for these trailers. They reach a client that takes trailers,
+    /// where the head announced them and declared no length; JSON mode has no place for them.
+    pub fn finish_with(mut self, trailers: Vec<(String, String)>) {
+        match mem::replace(&mut self.0, Sink::Over) {
+            Sink::Http(writer) => writer.finish(trailers),
+            Sink::Json(mut inflow) => inflow.end(StreamEnd::Clean),
+            Sink::Over => {}
+        }
+    }
+
+    /// The answer broke off. The text reaches the controller in JSON mode; over HTTP, where the
+    /// connection breaks off with it, it is logged.
     pub fn abort(mut self, text: impl Into<String>) {
-        self.end(StreamEnd::Broken(text.into()));
+        self.break_off(text.into());
     }
 
-    fn end(&mut self, end: StreamEnd) {
-        if let Some(mut inflow) = self.0.take() {
-            inflow.end(end);
+    fn break_off(&mut self, text: String) {
+        match mem::replace(&mut self.0, Sink::Over) {
+            Sink::Http(_) => tracing::debug!(?text, "an answer broke off"),
+            Sink::Json(mut inflow) => inflow.end(StreamEnd::Broken(text)),
+            Sink::Over => {}
         }
     }
 }
 
 impl Drop for BodyWriter {
     fn drop(&mut self) {
-        let text = "the request's handler ended without a complete answer";
-        self.end(StreamEnd::Broken(text.into()));
+        self.break_off("the request's handler ended without a complete answer".into());
     }
 }

@@ -219,11 +219,17 @@ impl Hub {
     /// # }
     /// ```
     ///
-    /// There is no window, so that what either side does not take in time ends the tunnel with an
-    /// error, and no half-close: the end of the writer is the end of the tunnel (P-123). A UDP
-    /// tunnel has one stream for each client, which the reader and the writer are of: datagrams
-    /// keep their boundaries, may be lost, and those of other clients never come out here (P-198).
+    /// With an agent in the fast mode a tunnel to a service has a window, so that either side waits
+    /// for the other, and half-close: the end of the writer leaves the way back open, and the
+    /// tunnel is over when both have ended. What could not be reached shows as a reset.
+    ///
+    /// In JSON there is no window, so that what either side does not take in time ends the tunnel
+    /// with an error, and no half-close: the end of the writer is the end of the tunnel (P-123).
     /// That the agent could not reach a UDP service is only logged.
+    ///
+    /// A UDP tunnel has one stream for each client, which the reader and the writer are of:
+    /// datagrams keep their boundaries, may be lost, and those of other clients never come out here
+    /// (P-198).
     ///
     /// # Errors
     ///

@@ -22,8 +22,10 @@ mod body;
 mod dial;
 mod duplex;
 mod ends;
+mod front;
 mod handler;
 mod hub;
+mod hyper_io;
 mod links;
 mod meter;
 mod pieces;
@@ -32,6 +34,7 @@ mod runtime;
 mod secret;
 mod tls;
 mod tunnel;
+mod upgrade;
 mod upstream;
 mod websocket;
 
@@ -48,6 +51,7 @@ pub use self::{
     body::Broken,
     dial::UrlError,
     duplex::ByteStream,
+    front::serve,
     handler::{Body, BodyWriter, BoxFuture, Handler, Request, Responder},
     hub::{Answer, Hub, RequestBody, Switch, Switched},
     links::websocket_config,
@@ -56,6 +60,7 @@ pub use self::{
     secret::{Token, TokenError, TokenSource},
     tls::{Roots, TlsError, TlsOptions, TlsSource},
     tunnel::{TunnelReader, TunnelWriter},
+    upgrade::{ClientIo, UpgradeRequest, UpgradeResponder},
     upstream::{Kubernetes, KubernetesConfig, UpstreamError, UpstreamLimits},
     websocket::{
         Incoming, Message, MessageReader, MessageWriter, Upgrade, Upgraded, WebSocketRequest,

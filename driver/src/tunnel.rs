@@ -73,9 +73,14 @@ impl TunnelWriter {
         inflow.write(self.kind, data).await
     }
 
-    /// This side has ended: what was written before still arrives. The protocol has no half-close
-    /// (P-123), so this ends the way back as well.
+    /// This side has ended: what was written before still arrives. In the fast mode the way back stays
+    /// open; JSON has no half-close (P-123), and there this ends it as well.
     pub fn finish(mut self) {
+        self.end(StreamEnd::Clean);
+    }
+
+    /// This side has no more to send on a stream that has half-close: the way back stays open.
+    pub(crate) fn half_close(&mut self) {
         self.end(StreamEnd::Clean);
     }
 

@@ -1,15 +1,15 @@
 //! The built-in handler: forwards requests to the Kubernetes API over a bounded pool of HTTP/1.1
-//! connections, streaming both ways, with limits for each step and none in all (P-187); and
-//! WebSocket streams, each over a connection of its own.
+//! connections, streaming both ways, with limits for each step and none in all (P-187); WebSocket
+//! streams, and requests that switch protocols, each over a connection of its own.
 
 mod body;
 mod carry;
 mod config;
-mod hyper_io;
 mod pool;
 mod progress;
 mod pulse;
 mod relay;
+mod upgrade;
 mod websocket;
 
 use std::sync::Arc;
@@ -23,6 +23,7 @@ use crate::{
     dial::Endpoint,
     handler::{BoxFuture, Handler, Request, Responder},
     runtime::{Runtime, timeout},
+    upgrade::{UpgradeRequest, UpgradeResponder},
     websocket::{WebSocketRequest, WebSocketResponder},
 };
 
@@ -135,5 +136,13 @@ impl<R: Runtime> Handler for Kubernetes<R> {
         responder: WebSocketResponder,
     ) -> BoxFuture<'static, ()> {
         Box::pin(websocket::open(self.0.clone(), request, responder))
+    }
+
+    fn upgrade(
+        &self,
+        request: UpgradeRequest,
+        responder: UpgradeResponder,
+    ) -> BoxFuture<'static, ()> {
+        Box::pin(upgrade::switch(self.0.clone(), request, responder))
     }
 }

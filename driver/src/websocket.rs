@@ -148,7 +148,7 @@ impl WebSocketResponder {
 
     /// The upstream refused with this answer, which reaches the client.
     pub fn refuse(self, head: ResponseHead) -> BodyWriter {
-        BodyWriter(self.answer(head))
+        BodyWriter::json(self.answer(head))
     }
 
     /// There was no answer; the text reaches the controller.

@@ -43,7 +43,7 @@ fn periods(periods: &mut Periods) -> [&mut Duration; 11] {
     ]
 }
 
-fn limits(limits: &mut Limits) -> [&mut usize; 12] {
+fn limits(limits: &mut Limits) -> [&mut usize; 13] {
     let Limits {
         frame,
         streams,
@@ -57,6 +57,7 @@ fn limits(limits: &mut Limits) -> [&mut usize; 12] {
         buffered,
         buffered_total,
         head,
+        window,
     } = limits;
     [
         frame,
@@ -71,6 +72,7 @@ fn limits(limits: &mut Limits) -> [&mut usize; 12] {
         buffered,
         buffered_total,
         head,
+        window,
     ]
 }
 
@@ -120,7 +122,7 @@ fn p167_what_contradicts_itself_is_refused_and_all_else_starts() {
             assert_eq!(started, if short { refused } else { Ok(()) }, "period {i}");
         }
     }
-    for i in 0..12 {
+    for i in 0..13 {
         let mut some = Limits::agent();
         *limits(&mut some)[i] = 0;
         let refused = start(Periods::default(), some).unwrap_err();

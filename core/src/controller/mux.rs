@@ -111,6 +111,10 @@ impl Controller {
         if tunnel.service_name.is_empty() {
             return Err(OpenError::Mode);
         }
+        let joined = self.joined.as_ref();
+        if joined.is_some_and(|joined| joined.http_streams && !joined.opens_tunnels) {
+            return Err(OpenError::Tunnel);
+        }
         let head = Head::of(tunnel, protocol).map_err(|_| OpenError::HeadTooLong)?;
         self.open_stream(&head)
     }

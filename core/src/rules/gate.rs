@@ -93,7 +93,7 @@ impl Gate {
         let upgrade = asked(&headers)?;
         let mut handshake = Headers::new();
         let bodied = has_body(&headers);
-        if let Some(to) = upgrade {
+        if upgrade.is_some() {
             if bodied {
                 return Err(PeerFault::Unsupported("an upgrade with a body"));
             }

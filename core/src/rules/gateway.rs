@@ -191,7 +191,7 @@ mod tests {
         ] {
             assert_eq!(url(other, true), Err(PeerFault::NotPermitted), "{other}");
         }
-        let none = gateway_url("wss://gw.example/ws", &[], true, "", "");
+        let none = gateway_url("wss://gw.example/ws", &[], true, "", "", false);
         assert_eq!(none, Err(PeerFault::NotPermitted));
     }
 

@@ -1,7 +1,5 @@
 //! What the peer sends: headers and payloads, in pieces of any size.
 
-use bytes::Bytes;
-
 use super::{
     Event, ResetBy, Session, SessionError,
     frame::{ACK, Code, FIN, HEADER, Header, Kind, RST, SYN, Unreadable},
@@ -72,7 +70,7 @@ impl Session {
             Kind::GoAway => self.leaves(header.length),
         }
         // As many streams as there may be can be reset at once without anybody's fault.
-        if self.control.len() > self.config.control + self.config.streams {
+        if self.control.len() > self.config.control.saturating_add(self.config.streams) {
             self.end(SessionError::Flood);
         }
     }
@@ -115,7 +113,7 @@ impl Session {
             self.unacknowledged -= 1;
         }
         if header.has(RST) {
-            self.broken(id, ResetBy::Peer);
+            self.broken(id, Some(ResetBy::Peer));
             return false;
         }
         true
@@ -123,25 +121,20 @@ impl Session {
 
     /// The peer opens a stream; false where it cannot.
     fn syn(&mut self, now: Time, id: u32) -> bool {
-        // Ids of the peer have the parity of its role, and only grow.
-        let ours = self
-            .next
-            .unwrap_or(u32::from(self.role == super::Role::Client));
-        if id == 0 || id % 2 == ours % 2 || id <= self.last {
+        if !self.ids.may_be(id) || self.streams.contains_key(&id) {
             self.end(SessionError::Id);
             return false;
         }
-        self.last = id;
+        let fresh = self.ids.take(id);
         let leaves = self.live.is_some_and(|live| live.leaves);
         let full = self.streams.len() >= self.config.streams;
-        if leaves || full || self.backlog >= self.config.backlog {
+        if !fresh || leaves || full || self.backlog >= self.config.backlog {
             self.stats.refused += 1;
             self.control.reset(id);
             return false;
         }
         self.backlog += 1;
         self.begin(id, Stream::of_peer(now));
-        self.events.push_back(Event::Opened(id));
         true
     }
 
@@ -154,7 +147,7 @@ impl Session {
             return;
         };
         let Some(credit) = stream.credit.checked_add(header.length) else {
-            return self.broken(id, ResetBy::Fault);
+            return self.broken(id, Some(ResetBy::Fault));
         };
         stream.credit = credit;
         stream.stalled &= credit == 0;
@@ -175,9 +168,9 @@ impl Session {
             && let Some(stream) = self.streams.get_mut(&id)
         {
             if stream.peer_finished && header.length > 0 {
-                self.broken(id, ResetBy::Fault);
+                self.broken(id, Some(ResetBy::Fault));
             } else if !stream.announced(header.length) {
-                self.broken(id, ResetBy::Window);
+                self.broken(id, Some(ResetBy::Window));
             } else {
                 payload.stream = id;
             }
@@ -202,64 +195,24 @@ impl Session {
         rest
     }
 
-    /// Hands data to the local end, or keeps it while that reads too slowly.
+    /// Keeps data until the local end is told.
     fn arrived(&mut self, id: u32, data: &[u8]) {
         let Some(stream) = self.streams.get_mut(&id) else {
             return;
         };
-        if stream.is_read() && !stream.has_pending() {
-            self.held_in += stream.handed(data.len());
-            let data = Bytes::copy_from_slice(data);
-            self.events.push_back(Event::Data(id, data));
-        } else {
-            self.held_in += data.len();
-            stream.received(data);
-        }
+        self.held_in += stream.received(data);
+        Self::news(&mut self.ready, id, stream);
         if self.held_in > self.config.recv_total {
             let most = self.streams.iter().max_by_key(|(_, s)| s.held_in());
             let most = most.map_or(id, |(id, _)| *id);
-            self.broken(most, ResetBy::Memory);
+            self.broken(most, Some(ResetBy::Memory));
         }
-    }
-
-    /// Hands over what waited for the local end to read.
-    pub(super) fn deliver(&mut self, id: u32) {
-        let Some(stream) = self.streams.get_mut(&id) else {
-            return;
-        };
-        while let Some((piece, more)) = stream.hand() {
-            self.held_in += more;
-            self.events.push_back(Event::Data(id, piece));
-        }
-        self.tell_end(id);
     }
 
     fn fin(&mut self, id: u32) {
         if let Some(stream) = self.streams.get_mut(&id) {
             stream.peer_finished = true;
-            self.tell_end(id);
+            Self::news(&mut self.ready, id, stream);
         }
-    }
-
-    /// Tells the local end that the peer has finished, once it was handed everything.
-    fn tell_end(&mut self, id: u32) {
-        if let Some(stream) = self.streams.get_mut(&id)
-            && stream.peer_finished
-            && !stream.has_pending()
-            && !core::mem::replace(&mut stream.peer_told, true)
-        {
-            self.events.push_back(Event::Finished(id));
-        }
-        self.settle(id);
-    }
-
-    /// The stream breaks; the peer is told unless it did that.
-    fn broken(&mut self, id: u32, by: ResetBy) {
-        self.remove(id);
-        self.stats.resets += 1;
-        if by != ResetBy::Peer {
-            self.control.reset(id);
-        }
-        self.events.push_back(Event::Reset(id, by));
     }
 }

@@ -74,15 +74,16 @@ impl Control {
         }
     }
 
-    /// The peer learns that a stream is gone, if it ever heard of it.
+    /// Nothing more is told of a stream that is gone; returns the flags that were not told.
+    pub(super) fn forget(&mut self, id: u32) -> Option<u16> {
+        let flags = self.flags.remove(&id)?;
+        self.updates.retain(|other| *other != id);
+        Some(flags)
+    }
+
+    /// The peer learns that a stream is gone.
     pub(super) fn reset(&mut self, id: u32) {
-        let flags = self.flags.remove(&id);
-        if flags.is_some() {
-            self.updates.retain(|other| *other != id);
-        }
-        if flags != Some(SYN) {
-            self.resets.push_back(id);
-        }
+        self.resets.push_back(id);
     }
 }
 
@@ -97,14 +98,14 @@ impl Session {
     /// The bytes that go out next: what waits of answers and windows, and at most one chunk of data.
     /// Call it when the connection can take them; what is not asked for is decided later.
     pub fn transmit(&mut self, now: Time) -> Option<Bytes> {
-        if !self.wants_transmit() {
-            return None;
-        }
         let mut frame = BytesMut::new();
-        let full = self.answers(now, &mut frame);
-        // A stream is opened before there is data of it.
-        if !full {
-            self.chunk(&mut frame);
+        // What waits may prove to be nothing, such as a grant to a peer that has finished since.
+        while frame.is_empty() && self.wants_transmit() {
+            let full = self.answers(now, &mut frame);
+            // A stream is opened before there is data of it.
+            if !full {
+                self.chunk(&mut frame);
+            }
         }
         (!frame.is_empty()).then(|| frame.freeze())
     }
@@ -167,6 +168,7 @@ impl Session {
         if len > 0 {
             frame.extend_from_slice(&header(0, len as u32).encode());
             self.held_out -= stream.take(len, frame);
+            Self::room(&mut self.roomy, id, stream, self.config.send_stream);
         }
         if stream.has_data() && stream.credit == 0 && !stream.stalled {
             stream.stalled = true;

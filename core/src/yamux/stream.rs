@@ -12,6 +12,17 @@ use crate::{config::Limits, time::Time};
 /// waits here, where small pieces are joined.
 const AHEAD: usize = 128 << 10;
 
+/// Pieces that wait are joined up to this size: few small ones, and none that is copied often.
+const BLOCK: usize = 32 << 10;
+
+/// What the local end is told of a stream that goes on.
+#[derive(Debug)]
+pub(super) enum News {
+    Opened,
+    Data(Bytes),
+    Finished,
+}
+
 /// State of a stream.
 #[derive(Debug)]
 pub(super) struct Stream {
@@ -30,11 +41,19 @@ pub(super) struct Stream {
     pub(super) told: bool,
     /// It is among those that have their turn.
     pub(super) queued: bool,
+    /// What the piece is charged that was refused last, until the local end is told of room.
+    pub(super) refused: Option<usize>,
+    /// It is among those that were refused and have room.
+    pub(super) roomy: bool,
     /// Opened here, and not accepted by the peer yet.
     pub(super) unacknowledged: bool,
     // ---- from the peer
     /// Opened by the peer, and not accepted yet.
     pub(super) waits: bool,
+    /// The local end knows of it.
+    pub(super) known: bool,
+    /// It is among those that have something to tell.
+    pub(super) ready: bool,
     /// What the window is at present.
     pub(super) window: u32,
     /// What of it the peer may still send.
@@ -42,13 +61,15 @@ pub(super) struct Stream {
     /// Announced by the peer and not consumed.
     unread: u32,
     /// Received, and not handed to the local end.
-    pending: BytesMut,
+    pending: VecDeque<BytesMut>,
+    /// Charged for that.
+    waiting: usize,
     /// Charged for what was handed to it and is not consumed.
     ahead: usize,
     /// The peer has no more to send.
     pub(super) peer_finished: bool,
     /// The local end was told so.
-    pub(super) peer_told: bool,
+    peer_told: bool,
     /// When the window was granted last.
     granted: Time,
 }
@@ -63,12 +84,17 @@ impl Stream {
             finished: false,
             told: false,
             queued: false,
+            refused: None,
+            roomy: false,
             unacknowledged: false,
             waits: false,
+            known: true,
+            ready: false,
             window: INITIAL_WINDOW as u32,
             left: INITIAL_WINDOW as u32,
             unread: 0,
-            pending: BytesMut::new(),
+            pending: VecDeque::new(),
+            waiting: 0,
             ahead: 0,
             peer_finished: false,
             peer_told: false,
@@ -88,6 +114,7 @@ impl Stream {
     pub(super) fn of_peer(now: Time) -> Self {
         Self {
             waits: true,
+            known: false,
             ..Self::new(now)
         }
     }
@@ -115,6 +142,14 @@ impl Stream {
     /// Whether it has data, whatever its credit.
     pub(super) fn has_data(&self) -> bool {
         !self.out.is_empty()
+    }
+
+    /// Whether it was refused and has room for that, where its queue may hold `most`.
+    pub(super) fn has_room(&self, most: usize) -> bool {
+        self.refused.is_some_and(|charge| {
+            let roomy = self.held_out <= most / 2 && self.held_out + charge <= most;
+            self.held_out == 0 || roomy
+        })
     }
 
     /// How much the next frame may hold.
@@ -167,42 +202,55 @@ impl Stream {
 
     /// Charged for what was received and is not consumed.
     pub(super) fn held_in(&self) -> usize {
-        self.ahead + self.pending.len()
+        self.ahead + self.waiting
     }
 
-    /// Keeps bytes that have arrived.
-    pub(super) fn received(&mut self, data: &[u8]) {
-        self.pending.extend_from_slice(data);
-    }
-
-    /// Whether the local end can be handed more.
-    pub(super) fn is_read(&self) -> bool {
-        self.ahead < AHEAD
-    }
-
-    pub(super) fn has_pending(&self) -> bool {
-        !self.pending.is_empty()
-    }
-
-    /// Counts a piece that is handed over, and returns its charge.
-    pub(super) fn handed(&mut self, len: usize) -> usize {
-        let charge = Limits::charge(len);
-        self.ahead += charge;
+    /// Keeps bytes that have arrived, and returns what they are charged.
+    pub(super) fn received(&mut self, data: &[u8]) -> usize {
+        let charge = match self.pending.back_mut() {
+            Some(last) if last.len() + data.len() <= BLOCK => {
+                let before = Limits::charge(last.len());
+                last.extend_from_slice(data);
+                Limits::charge(last.len()) - before
+            }
+            _ => {
+                self.pending.push_back(data.into());
+                Limits::charge(data.len())
+            }
+        };
+        self.waiting += charge;
         charge
     }
 
-    /// The next piece for the local end, and by how much its charge exceeds its length.
-    pub(super) fn hand(&mut self) -> Option<(Bytes, usize)> {
-        if self.pending.is_empty() || !self.is_read() {
-            return None;
+    /// Whether the local end can be told something now.
+    pub(super) fn has_news(&self) -> bool {
+        let data = !self.pending.is_empty() && self.ahead < AHEAD;
+        !self.known || data || self.has_end()
+    }
+
+    /// The peer has finished, the local end was handed everything, and was not told so yet.
+    fn has_end(&self) -> bool {
+        self.peer_finished && self.pending.is_empty() && !self.peer_told
+    }
+
+    /// What the local end is told next.
+    pub(super) fn tell(&mut self) -> Option<News> {
+        if !core::mem::replace(&mut self.known, true) {
+            return Some(News::Opened);
         }
-        let len = self.pending.len().min(AHEAD - self.ahead);
-        let piece = self.pending.split_to(len).freeze();
-        if self.pending.is_empty() {
-            // Its room goes with the piece.
-            self.pending = BytesMut::new();
+        if self.ahead < AHEAD
+            && let Some(piece) = self.pending.pop_front()
+        {
+            let charge = Limits::charge(piece.len());
+            self.waiting -= charge;
+            self.ahead += charge;
+            return Some(News::Data(piece.freeze()));
         }
-        Some((piece, self.handed(len) - len))
+        if self.has_end() {
+            self.peer_told = true;
+            return Some(News::Finished);
+        }
+        None
     }
 
     /// The local end took a piece; returns what it was charged.

@@ -2,6 +2,7 @@
 //! until one side ends it. Nothing here decides where a tunnel may lead.
 
 use std::{
+    future::Future,
     io::{self, ErrorKind},
     net::SocketAddr,
     pin::pin,
@@ -56,8 +57,9 @@ fn fail(writer: TunnelWriter, error: &RelayError) {
 pub(super) async fn tcp<R: Runtime>(
     runtime: R,
     (host, port): (String, u16),
-    reader: TunnelReader,
+    mut reader: TunnelReader,
     mut writer: TunnelWriter,
+    half_close: bool,
 ) {
     let connecting = timeout(&runtime, CONNECT, dial::tcp(&runtime, &host, port));
     let io = match connecting.await {
@@ -66,7 +68,11 @@ pub(super) async fn tcp<R: Runtime>(
         None => return fail(writer, &RelayError::Late),
     };
     writer.opened();
-    match carry(&runtime, io, reader, &mut writer).await {
+    let carried = match half_close {
+        true => carry_both(&runtime, io, &mut reader, &mut writer).await,
+        false => carry(&runtime, io, &mut reader, &mut writer).await,
+    };
+    match carried {
         Ok(()) => writer.finish(),
         Err(error) => fail(writer, &error),
     }
@@ -76,12 +82,12 @@ pub(super) async fn tcp<R: Runtime>(
 async fn carry<R: Runtime>(
     runtime: &R,
     io: R::Io,
-    mut reader: TunnelReader,
+    reader: &mut TunnelReader,
     writer: &mut TunnelWriter,
 ) -> Result<(), RelayError> {
     let (mut from, mut to) = io.split();
     let down = pin!(down(&mut from, writer));
-    let up = pin!(up(&mut to, &mut reader));
+    let up = pin!(up(&mut to, reader));
     let (written, down) = match select(down, up).await {
         Either::Left((read, _)) => return read,
         Either::Right((written, down)) => (written, down),
@@ -89,12 +95,53 @@ async fn carry<R: Runtime>(
     match written {
         // The peer has closed: the service ends as well, or the core's patience does.
         Ok(()) => down.await,
-        // A service that ends often does so while more is on its way to it. What it said counts.
-        Err(error) => match timeout(runtime, LAST_WORDS, down).await {
-            Some(Ok(())) => Ok(()),
-            _ => Err(error),
-        },
+        Err(error) => last_words(runtime, down, error).await,
     }
+}
+
+/// A service that ends often does so while more is on its way to it. What it said counts.
+async fn last_words<R: Runtime>(
+    runtime: &R,
+    down: impl Future<Output = Result<(), RelayError>>,
+    error: RelayError,
+) -> Result<(), RelayError> {
+    match timeout(runtime, LAST_WORDS, down).await {
+        Some(Ok(())) => Ok(()),
+        _ => Err(error),
+    }
+}
+
+/// Carries both ways until each has ended; the end of one leaves the other open.
+async fn carry_both<R: Runtime>(
+    runtime: &R,
+    io: R::Io,
+    reader: &mut TunnelReader,
+    writer: &mut TunnelWriter,
+) -> Result<(), RelayError> {
+    let (mut from, mut to) = io.split();
+    let answering = async {
+        down(&mut from, writer).await?;
+        writer.half_close();
+        Ok(())
+    };
+    let asking = up(&mut to, reader);
+    let deaf = match select(pin!(answering), pin!(asking)).await {
+        Either::Left((read, asking)) => {
+            read?;
+            asking.await.is_err()
+        }
+        Either::Right((Ok(()), answering)) => return answering.await,
+        Either::Right((Err(error), answering)) => {
+            last_words(runtime, answering, error).await?;
+            true
+        }
+    };
+    if deaf {
+        // Dropped now, the stream might take the last of what the service said with it.
+        let rest = async { while matches!(reader.next().await, Some(Ok(_))) {} };
+        timeout(runtime, LAST_WORDS, rest).await;
+    }
+    Ok(())
 }
 
 /// From the service, until it ends.

@@ -18,8 +18,9 @@ use super::{State, relay};
 use crate::{
     body::Piece,
     dial::Dial,
-    ends::Ends,
-    handler::{Body, BodyWriter, BoxFuture, Request, Responder, SharedHandler},
+    ends::{Ends, Shape},
+    front,
+    handler::{Body, BoxFuture, Request, Responder, SharedHandler},
     links::Links,
     meter::Meter,
     run::{Origin, Side},
@@ -52,6 +53,8 @@ pub(super) struct AgentSide<R: Runtime> {
     gateway: String,
     handler: SharedHandler,
     state: watch::Sender<State>,
+    /// It shuts down: connections are to end with the answer that is under way.
+    leaving: watch::Sender<bool>,
 }
 
 impl<R: Runtime> AgentSide<R> {
@@ -70,6 +73,7 @@ impl<R: Runtime> AgentSide<R> {
             gateway: String::new(),
             handler,
             state,
+            leaving: watch::channel(false).0,
         }
     }
 
@@ -84,9 +88,9 @@ impl<R: Runtime> AgentSide<R> {
                 let request = Request {
                     head,
                     credentials,
-                    body: Body { flow, over: false },
+                    body: Body::json(flow),
                 };
-                let responder = Responder(BodyWriter(Some(inflow)));
+                let responder = Responder::json(inflow);
                 Box::pin(async move { handler.handle(request, responder).await })
             }
             Target::WebSocket {
@@ -104,13 +108,29 @@ impl<R: Runtime> AgentSide<R> {
                 let responder = WebSocketResponder::new(inflow);
                 Box::pin(async move { handler.open(request, responder).await })
             }
-            Target::Tcp { host, port, .. } => {
-                let (reader, writer) = tunnel(ends, id, Transport::Tcp);
+            Target::Http1(gate) => {
+                let io = ends.open_duplex(id);
+                let leaving = self.leaving.subscribe();
+                let runtime = self.runtime.clone();
+                Box::pin(front::serve_until(runtime, io, gate, handler, leaving))
+            }
+            Target::Tcp {
+                host,
+                port,
+                half_close,
+            } => {
+                let shape = if half_close {
+                    Shape::Duplex
+                } else {
+                    Shape::Socket
+                };
+                let (reader, writer) = tunnel(ends, id, shape, Transport::Tcp);
                 let to = (host, port);
-                Box::pin(relay::tcp(self.runtime.clone(), to, reader, writer))
+                let runtime = self.runtime.clone();
+                Box::pin(relay::tcp(runtime, to, reader, writer, half_close))
             }
             Target::Udp { host, port } => {
-                let (reader, writer) = tunnel(ends, id, Transport::Udp);
+                let (reader, writer) = tunnel(ends, id, Shape::Socket, Transport::Udp);
                 let to = (host, port);
                 Box::pin(relay::udp(self.runtime.clone(), to, reader, writer))
             }
@@ -208,8 +228,13 @@ impl<R: Runtime> AgentSide<R> {
     }
 }
 
-fn tunnel(ends: &mut Ends, id: StreamId, transport: Transport) -> (TunnelReader, TunnelWriter) {
-    let (flow, inflow) = ends.open(id, true);
+fn tunnel(
+    ends: &mut Ends,
+    id: StreamId,
+    shape: Shape,
+    transport: Transport,
+) -> (TunnelReader, TunnelWriter) {
+    let (flow, inflow) = ends.open_as(id, shape);
     let writer = TunnelWriter::new(inflow, transport);
     (TunnelReader::new(flow), writer)
 }
@@ -263,7 +288,10 @@ impl<R: Runtime> Side for AgentSide<R> {
         _: &mut Links,
     ) {
         let input = match command {
-            Command::Shutdown(grace) => Input::Shutdown(grace),
+            Command::Shutdown(grace) => {
+                self.leaving.send_replace(true);
+                Input::Shutdown(grace)
+            }
             Command::Status(status) => Input::Status(status),
         };
         machine.handle(now, input);

@@ -12,7 +12,7 @@ use tokio::sync::watch;
 use super::{Answer, RequestBody, client::Dialled};
 use crate::{
     body::Piece,
-    ends::Ends,
+    ends::{Ends, Shape},
     links::{BoxSocket, Links},
     meter::Meter,
     run::Side,
@@ -212,8 +212,15 @@ impl<R: Runtime> Side for HubSide<R> {
             Command::Shutdown(grace) => machine.handle(now, Input::Shutdown(grace)),
             Command::Tunnel(tunnel, reply) => {
                 let transport = tunnel.transport;
-                let opened = machine.open_tunnel(now, *tunnel).map(|id| {
-                    let (flow, inflow) = ends.open(id, true);
+                // By a stream of its own where there are such.
+                let opened = match machine.open_service(now, (*tunnel).clone()) {
+                    Err(OpenError::Mode) => machine
+                        .open_tunnel(now, *tunnel)
+                        .map(|id| (id, Shape::Socket)),
+                    opened => opened.map(|id| (id, Shape::Duplex)),
+                };
+                let opened = opened.map(|(id, shape)| {
+                    let (flow, inflow) = ends.open_as(id, shape);
                     let writer = TunnelWriter::new(inflow, transport);
                     (TunnelReader::new(flow), writer)
                 });

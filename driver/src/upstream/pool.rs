@@ -16,9 +16,10 @@ use hyper::{
     client::conn::http1::{SendRequest, handshake},
 };
 
-use super::{Shared, body::UpstreamBody, hyper_io::HyperIo};
+use super::{Shared, body::UpstreamBody};
 use crate::{
     dial::connect,
+    hyper_io::HyperIo,
     links::chain,
     meter::Meter,
     runtime::{Runtime, timeout},

@@ -5,14 +5,15 @@ use std::sync::Arc;
 use bytes::Bytes;
 use controlplane_core::{RequestHead, ResponseHead, rules::Credentials};
 use http::{
-    HeaderName, HeaderValue, Method, Request as HttpRequest, Response, header::AUTHORIZATION,
+    HeaderMap, HeaderName, HeaderValue, Method, Request as HttpRequest, Response,
+    header::AUTHORIZATION,
 };
 use http_body_util::BodyExt;
 use hyper::body::Incoming;
 
 use super::{Shared, body::UpstreamBody, pool::Lease, progress::Progress};
 use crate::{
-    handler::{Body, BodyWriter, Request, Responder},
+    handler::{Body, BodyWriter, Headers, Request, Responder},
     links::chain,
     meter::while_moving,
     runtime::Runtime,
@@ -119,6 +120,7 @@ pub(super) async fn answer<R: Runtime>(
     endless: bool,
 ) -> bool {
     let idle = shared.config.limits.idle;
+    let mut trailers = Vec::new();
     loop {
         let frame = if endless {
             Some(incoming.frame().await)
@@ -132,17 +134,19 @@ pub(super) async fn answer<R: Runtime>(
                 return false;
             }
             Some(None) => {
-                writer.finish();
+                writer.finish_with(trailers);
                 return true;
             }
             Some(Some(Err(error))) => {
                 writer.abort(format!("the answer broke off: {}", chain(&error)));
                 return false;
             }
-            // Trailers have no place in the protocol and no use in this API.
             Some(Some(Ok(frame))) => match frame.into_data() {
                 Ok(data) => data,
-                Err(_) => continue,
+                Err(other) => {
+                    trailers = pairs(&other.into_trailers().unwrap_or_default());
+                    continue;
+                }
             },
         };
         if writer.write(data).await.is_err() {
@@ -163,14 +167,18 @@ fn is_endless(head: &RequestHead) -> bool {
 
 /// Status and headers, as the tunnel carries them.
 pub(super) fn response_head(response: &Response<Incoming>) -> ResponseHead {
-    let text = |value: &HeaderValue| String::from_utf8_lossy(value.as_bytes()).into_owned();
-    let headers = response.headers().iter();
     ResponseHead {
         status: response.status().as_u16(),
-        headers: headers
-            .map(|(name, value)| (name.to_string(), text(value)))
-            .collect(),
+        headers: pairs(response.headers()),
     }
+}
+
+fn pairs(headers: &HeaderMap) -> Headers {
+    let text = |value: &HeaderValue| String::from_utf8_lossy(value.as_bytes()).into_owned();
+    let headers = headers.iter();
+    headers
+        .map(|(name, value)| (name.to_string(), text(value)))
+        .collect()
 }
 
 #[cfg(test)]

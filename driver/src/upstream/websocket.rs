@@ -18,11 +18,11 @@ use super::{
     Shared,
     body::UpstreamBody,
     carry::Carry,
-    hyper_io::HyperIo,
     pool::{self, Wire},
     relay::{NO_ANSWER, answer, response_head, upstream_request},
 };
 use crate::{
+    hyper_io::HyperIo,
     links::{chain, config_for},
     meter::{Meter, Metered, while_moving},
     runtime::Runtime,

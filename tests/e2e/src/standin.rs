@@ -5,8 +5,8 @@
 //! `exec` and `attach` run local processes with the rights of whoever runs the stand-in. That is
 //! why it listens on 127.0.0.1 and nowhere else.
 //!
-//! Not offered: other kinds, streams over SPDY, port forwarding, sets in label selectors,
-//! conflicts between field managers, YAML bodies, protobuf answers.
+//! Not offered: other kinds, sets in label selectors, conflicts between field managers, YAML bodies,
+//! protobuf answers, the forms of port forwarding from before SPDY was carried by WebSocket.
 
 #![cfg_attr(test, allow(clippy::unwrap_used))]
 
@@ -30,6 +30,7 @@ mod record;
 mod resource;
 mod route;
 mod server;
+pub mod spdy;
 mod store;
 mod table;
 #[cfg(test)]
@@ -52,7 +53,7 @@ use tokio::task::JoinHandle;
 use tokio_rustls::TlsAcceptor;
 
 pub use self::body::pattern;
-pub use self::exec::Backend;
+pub use self::exec::{Backend, WebSockets};
 pub use self::fault::Fault;
 pub use self::pod::{CONTAINER, NAMESPACE};
 pub use self::record::RecordedRequest;

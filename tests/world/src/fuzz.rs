@@ -16,7 +16,11 @@ pub use self::{
     differential::differential,
     roundtrip::roundtrip,
 };
-use crate::message::{field, message};
+use crate::{
+    message::{field, message},
+    mux,
+    rng::Rng,
+};
 
 const CONN: ConnId = ConnId(1);
 /// So many actions in a row are no work but a loop.
@@ -35,6 +39,29 @@ const START: Start = Start {
 pub fn world(data: &[u8]) {
     if let Err(violation) = crate::run(&crate::Setup::of_bytes(data)) {
         panic!("{violation}");
+    }
+}
+
+/// Any bytes as what a yamux session reads, in either role.
+///
+/// # Panics
+///
+/// If a promise of the session is broken.
+pub fn yamux_decode(data: &[u8]) {
+    mux::garbage(data);
+}
+
+/// Any calls of yamux sessions in any order, as the bytes decide: of two ends that talk to each other,
+/// or of one whose peer says anything.
+///
+/// # Panics
+///
+/// If a rule does not hold.
+pub fn yamux_calls(data: &[u8]) {
+    let mut rng = Rng::of_bytes(data);
+    match rng.below(2) {
+        0 => _ = mux::pair(&mut rng),
+        _ => mux::hostile(&mut rng),
     }
 }
 

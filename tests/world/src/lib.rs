@@ -12,6 +12,7 @@ pub mod exchange;
 pub mod fuzz;
 pub mod link;
 pub mod message;
+pub mod mux;
 pub mod plan;
 pub mod rng;
 pub mod tamper;

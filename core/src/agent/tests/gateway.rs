@@ -286,6 +286,16 @@ fn p070_p050_a_greeting_that_asks_for_yamux_is_answered_once() {
     let sent = bench.sent();
     assert_eq!(sent.len(), 1);
     assert_eq!(sent[0]["type"], "gateway_hello_ack");
+    let payload = json!({"use_yamux": true, "stream_protocols": [1, 2, 16, 17]});
+    assert_eq!(sent[0]["payload"], payload);
+}
+
+#[test]
+fn p050_an_agent_without_the_fast_mode_declines_it() {
+    let mut bench = Bench::registered_with(|config| config.yamux = false);
+    bench.frame(json!({"type": "gateway_hello", "payload": {"use_yamux": true}}));
+    let sent = bench.sent();
+    assert_eq!(sent.len(), 1);
     assert_eq!(sent[0]["payload"], json!({"use_yamux": false}));
 }
 

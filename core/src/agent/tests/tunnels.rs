@@ -84,6 +84,7 @@ fn p197_only_what_the_configuration_lists_is_dialled() {
     let tcp = |host: &str, port| Target::Tcp {
         host: host.into(),
         port,
+        half_close: false,
     };
     assert_eq!(bench.dialled().unwrap().1, tcp("pg.db.svc", 5432));
     bench.start_tunnel("t2", 53);

@@ -8,12 +8,6 @@ use crate::{
 };
 
 /// Sends a JSON message in a binary one.
-fn binary(bench: &mut Bench, message: &Value) {
-    let conn = bench.agent.phase().open().unwrap();
-    let text = message.to_string();
-    bench.input(Input::Frame(conn, Frame::Binary(text.as_bytes())));
-}
-
 fn ping(id: &str) -> Value {
     json!({"type": "ping", "request_id": id})
 }
@@ -66,16 +60,6 @@ fn p146_reading_never_waits_for_writing() {
         "proxy_error",
     ];
     assert_eq!(bench.sent_types(), expected);
-}
-
-#[test]
-fn p150_a_greeting_changes_nothing_about_binary_messages() {
-    // W-07: in the original they are yamux from here on, and JSON among them is dropped.
-    let mut bench = Bench::registered();
-    bench.frame(json!({"type": "gateway_hello", "payload": {"use_yamux": true}}));
-    bench.sent();
-    binary(&mut bench, &ping("p"));
-    assert_eq!(bench.sent_types(), ["pong"]);
 }
 
 #[test]

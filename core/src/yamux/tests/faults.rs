@@ -41,15 +41,15 @@ fn p119_more_than_the_window_costs_the_stream_alone() {
     let mut end = server();
     let mut bytes = frame(1, SYN, 1, 0, b"");
     bytes.extend(frame(1, SYN, 3, 0, b""));
+    end.receive(at(0), &bytes);
+    assert_eq!(events(&mut end), [Event::Opened(1), Event::Opened(3)]);
     let long = vec![0; INITIAL_WINDOW + 1];
-    bytes.extend(frame(0, 0, 1, long.len() as u32, &long));
+    let mut bytes = frame(0, 0, 1, long.len() as u32, &long);
     bytes.extend(frame(0, FIN, 3, 2, b"hi"));
     end.receive(at(0), &bytes);
     assert_eq!(
         events(&mut end),
         [
-            Event::Opened(1),
-            Event::Opened(3),
             Event::Reset(1, ResetBy::Window),
             Event::Data(3, Bytes::from_static(b"hi")),
             Event::Finished(3),

@@ -1,19 +1,22 @@
-//! `exec` and `attach` over WebSocket, as a cluster of version 1.36 with its kubelet and containerd
-//! answers them, on the wire and in its faults.
+//! `exec`, `attach` and port forwarding over WebSocket and SPDY, as a cluster of version 1.36 with
+//! its kubelet and containerd answers them, on the wire and in its faults.
 //!
 //! The commands are local processes with the rights of whoever runs the stand-in, which is why it
 //! listens on loopback alone and wants a token. They get `PATH` and nothing else of its environment,
-//! and none of them outlives the stand-in, unless the program around it is killed. SPDY is not
-//! offered.
+//! and none of them outlives the stand-in, unless the program around it is killed. Ports lead to
+//! those of 127.0.0.1 that a test names.
 
 mod attached;
 mod channel;
 mod control;
+mod forward;
 mod frame;
 mod gate;
 mod handshake;
+mod link;
 mod main_process;
 mod process;
+mod processes;
 mod session;
 mod status;
 mod takeover;
@@ -38,10 +41,14 @@ use super::resource::Resource;
 use super::route::Action;
 use super::store::Key;
 
+use self::forward::{Forward, Ports};
+use self::handshake::Upgrade;
 pub(super) use self::handshake::token;
+use self::link::Carrier;
+use self::processes::Processes;
 use self::session::Session;
-use self::takeover::Stream;
 pub(super) use self::takeover::Takeover;
+use self::takeover::{Hold, Kind, Stream};
 pub(super) use self::workload::Workload;
 
 /// What the real API server says when it cannot reach the kubelet.
@@ -56,6 +63,12 @@ const NO_RUNTIME: &str = "rpc error: code = Unavailable desc = connection error:
 /// What the real kubelet says to one who wants neither to type nor to see anything.
 const NO_STREAMS: &str = "you must specify at least 1 of stdin, stdout, stderr";
 
+/// What the streams of a SPDY connection to a process are.
+const PROCESS_STREAMS: &str = "v4.channel.k8s.io";
+
+/// What the streams of a SPDY connection to ports are.
+const PORT_STREAMS: &str = "portforward.k8s.io";
+
 /// What carries out exec and attach behind the API server.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub enum Backend {
@@ -66,6 +79,19 @@ pub enum Backend {
     NoKubelet,
     /// The container runtime is dead: new streams get a 500 of the kubelet.
     NoRuntime,
+}
+
+/// What becomes of requests for WebSockets. Those for SPDY are not touched: kubectl falls back to
+/// it.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub enum WebSockets {
+    /// They are taken.
+    #[default]
+    Offered,
+    /// 403: the user may not `get`, which is the verb of WebSockets; that of SPDY is `create`.
+    Forbidden,
+    /// 400, as of a server that does not know them.
+    Unknown,
 }
 
 /// What has died, as those see it whose streams went through it.
@@ -80,16 +106,19 @@ enum Cut {
 #[derive(Debug)]
 pub(super) struct Exec {
     forbidden: AtomicBool,
+    web_sockets: watch::Sender<WebSockets>,
+    ports: Ports,
     backend: watch::Sender<Backend>,
     cut: watch::Sender<Cut>,
     frozen: watch::Sender<bool>,
     open: watch::Sender<usize>,
 }
 
-/// What a client asks for.
+/// What the client of a process asks for.
 #[derive(Debug)]
 struct Ask {
-    action: Action,
+    /// For the pod's own process, and not for a new one.
+    attach: bool,
     pod: String,
     argv: Vec<String>,
     stdin: bool,
@@ -120,6 +149,8 @@ impl Exec {
     pub(super) fn new() -> Self {
         Self {
             forbidden: AtomicBool::new(false),
+            web_sockets: watch::Sender::new(WebSockets::Offered),
+            ports: Ports::default(),
             backend: watch::Sender::new(Backend::Up),
             // Only a change of it means something.
             cut: watch::Sender::new(Cut::ApiServer),
@@ -131,6 +162,16 @@ impl Exec {
     /// Whether the user may not.
     pub(super) fn forbid(&self, forbidden: bool) {
         self.forbidden.store(forbidden, Ordering::Relaxed);
+    }
+
+    /// What becomes of requests for WebSockets.
+    pub(super) fn set_web_sockets(&self, web_sockets: WebSockets) {
+        self.web_sockets.send_replace(web_sockets);
+    }
+
+    /// Leads a port of a pod to one of 127.0.0.1, or nowhere.
+    pub(super) fn set_port(&self, pod: &str, port: u16, local: Option<u16>) {
+        self.ports.set(pod, port, local);
     }
 
     /// Changes what is there. What dies takes the open streams with it.
@@ -181,31 +222,85 @@ impl Exec {
             let why = format!("container {other} is not valid for pod {pod}");
             return Err(Failure::bad_request(why));
         }
-        if !handshake::is_asked_for(&head.headers) {
-            return Err(Failure::bad_request("Upgrade request required"));
+        let bad_request = || Failure::bad_request("Upgrade request required");
+        let upgrade = Upgrade::of(&head.headers).ok_or_else(bad_request)?;
+        match *self.web_sockets.borrow() {
+            WebSockets::Forbidden if upgrade == Upgrade::WebSocket => {
+                return Err(forbidden(USER, verb, action, namespace, pod));
+            }
+            WebSockets::Unknown if upgrade == Upgrade::WebSocket => return Err(bad_request()),
+            _ => {}
         }
         let backend = *self.backend.borrow();
         if backend == Backend::NoKubelet {
             return Err(Failure::without_reason(500, NO_KUBELET));
         }
-        let ask = Ask::new(action, pod, &query);
-        if !(ask.stdin || ask.stdout || ask.stderr) {
+        let ask = (action != Action::PortForward).then(|| Ask::new(action, pod, &query));
+        if ask.as_ref().is_some_and(Ask::is_empty) {
             return Ok(kubelet_error("400 Bad Request", NO_STREAMS));
         }
         if backend == Backend::NoRuntime {
             return Ok(kubelet_error("500 Internal Server Error", NO_RUNTIME));
         }
-        Ok(match handshake::agree(head) {
+        let kind = match ask {
+            Some(ask) => self.process(cluster, upgrade, ask, head),
+            None => self.forward(upgrade, pod, head),
+        };
+        Ok(match kind {
+            Ok(kind) => Takeover::Stream(Box::new(Stream(kind))),
             Err(refusal) => Takeover::Answer(refusal),
-            Ok(agreement) => Takeover::Stream(Box::new(Stream(Session {
-                cluster: Arc::clone(cluster),
-                agreement,
-                ask,
-                cut: self.cut.subscribe(),
-                frozen: self.frozen.subscribe(),
-                open: Open::new(&self.open),
-            }))),
         })
+    }
+
+    /// Agrees on a stream to a process, or says why not.
+    fn process(
+        &self,
+        cluster: &Arc<Cluster>,
+        upgrade: Upgrade,
+        ask: Ask,
+        head: &Parts,
+    ) -> Result<Kind, Vec<u8>> {
+        let cluster = Arc::clone(cluster);
+        Ok(match upgrade {
+            Upgrade::WebSocket => Kind::Channels(Session {
+                cluster,
+                agreement: handshake::agree(head)?,
+                ask,
+                hold: self.hold(),
+            }),
+            Upgrade::Spdy => Kind::Processes(Processes {
+                cluster,
+                head: handshake::agree_on_spdy(head, PROCESS_STREAMS)?,
+                ask,
+                hold: self.hold(),
+            }),
+        })
+    }
+
+    /// Agrees on streams to ports, or says why not.
+    fn forward(&self, upgrade: Upgrade, pod: &str, head: &Parts) -> Result<Kind, Vec<u8>> {
+        let (head, carrier) = match upgrade {
+            Upgrade::WebSocket => (handshake::agree_on_tunnel(head)?, Carrier::WebSocket),
+            Upgrade::Spdy => {
+                let head = handshake::agree_on_spdy(head, PORT_STREAMS)?;
+                (head, Carrier::Connection)
+            }
+        };
+        Ok(Kind::Forward(Forward {
+            pod: pod.to_owned(),
+            ports: self.ports.clone(),
+            head,
+            carrier,
+            hold: self.hold(),
+        }))
+    }
+
+    fn hold(&self) -> Hold {
+        Hold {
+            cut: self.cut.subscribe(),
+            frozen: self.frozen.subscribe(),
+            open: Open::new(&self.open),
+        }
     }
 }
 
@@ -213,7 +308,7 @@ impl Ask {
     fn new(action: Action, pod: &str, query: &Query) -> Self {
         let tty = query.flag("tty");
         Self {
-            action,
+            attach: action == Action::Attach,
             pod: pod.to_owned(),
             argv: query.all("command").map(str::to_owned).collect(),
             stdin: query.flag("stdin"),
@@ -222,6 +317,11 @@ impl Ask {
             stderr: query.flag("stderr") && !tty,
             tty,
         }
+    }
+
+    /// Whether it asks for nothing.
+    const fn is_empty(&self) -> bool {
+        !(self.stdin || self.stdout || self.stderr)
     }
 }
 

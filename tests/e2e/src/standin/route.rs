@@ -39,7 +39,7 @@ pub(super) enum Route {
     },
     /// The log of a pod.
     Log { namespace: String, pod: String },
-    /// A stream to a process in a pod.
+    /// A stream to a process or a port of a pod.
     Stream {
         action: Action,
         namespace: String,
@@ -47,21 +47,30 @@ pub(super) enum Route {
     },
 }
 
-/// Which process a stream goes to.
+/// What a stream goes to.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Action {
-    /// The pod's own.
+    /// The pod's own process.
     Attach,
-    /// A new one.
+    /// A new process.
     Exec,
+    /// Ports of the pod.
+    PortForward,
 }
 
 impl Action {
+    /// The one of that name.
+    fn of(name: &str) -> Option<Self> {
+        let all = [Self::Attach, Self::Exec, Self::PortForward];
+        all.into_iter().find(|action| action.name() == name)
+    }
+
     /// The name in paths and messages.
     pub(super) const fn name(self) -> &'static str {
         match self {
             Self::Attach => "attach",
             Self::Exec => "exec",
+            Self::PortForward => "portforward",
         }
     }
 }
@@ -97,18 +106,8 @@ impl Route {
                 namespace: namespace.to_owned(),
                 pod: pod.to_owned(),
             }),
-            [
-                "namespaces",
-                namespace,
-                "pods",
-                pod,
-                name @ ("attach" | "exec"),
-            ] => Some(Self::Stream {
-                action: if name == "exec" {
-                    Action::Exec
-                } else {
-                    Action::Attach
-                },
+            ["namespaces", namespace, "pods", pod, name] => Some(Self::Stream {
+                action: Action::of(name)?,
                 namespace: namespace.to_owned(),
                 pod: pod.to_owned(),
             }),
@@ -195,7 +194,15 @@ mod tests {
                     pod: "b".to_owned(),
                 }),
             ),
-            ("/api/v1/namespaces/a/pods/b/portforward", None),
+            (
+                "/api/v1/namespaces/a/pods/b/portforward",
+                Some(Route::Stream {
+                    action: Action::PortForward,
+                    namespace: "a".to_owned(),
+                    pod: "b".to_owned(),
+                }),
+            ),
+            ("/api/v1/namespaces/a/pods/b/proxy", None),
             ("/api/v1/namespaces/a/configmaps/b/log", None),
             ("/api/v1/namespaces/a/namespaces", None),
             ("/api/v1/namespaces//pods", None),

@@ -16,7 +16,9 @@ use tokio::{
 
 mod breaks;
 mod exec;
+mod forward;
 mod requests;
+mod spdy;
 
 /// kubectl with a home and a kubeconfig of its own.
 pub(crate) struct Kubectl {

@@ -8,6 +8,7 @@ mod demo;
 mod docs;
 mod edges;
 mod foreign;
+mod front;
 mod gateway;
 mod hub;
 mod kube_crate;

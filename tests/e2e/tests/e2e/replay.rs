@@ -7,6 +7,8 @@
 
 mod facts;
 pub(crate) mod play;
+mod ports;
+mod spdy;
 pub(crate) mod table;
 pub(crate) mod transcript;
 mod tunnel;
@@ -14,13 +16,15 @@ pub(crate) mod wire;
 
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use anyhow::{Context as _, Result, bail, ensure};
+use controlplane_e2e::standin::spdy::Frame;
 use controlplane_e2e::standin::{Options, StandIn};
 
 use self::play::{Stage, play};
 use self::table::{Recording, Setup, TABLE, Verdict};
-use self::transcript::{Event, What};
+use self::transcript::{Event, Side, What};
 use self::wire::Target;
 
 /// The pods of the recorded clusters, which a stand-in must have.
@@ -75,9 +79,11 @@ async fn replay(recording: &Recording, events: &[Event]) -> Result<()> {
     played.with_context(|| format!("replaying {}", recording.name))
 }
 
-/// An empty folder, of this process and that name.
+/// An empty folder of nobody else's, with that in its name.
 fn empty_folder(name: &str) -> Result<PathBuf> {
-    let folder = format!("controlplane-replay-{}-{name}", std::process::id());
+    static NUMBER: AtomicU64 = AtomicU64::new(0);
+    let number = NUMBER.fetch_add(1, Ordering::Relaxed);
+    let folder = format!("controlplane-replay-{}-{number}-{name}", std::process::id());
     let folder = std::env::temp_dir().join(folder);
     std::fs::create_dir_all(&folder)?;
     Ok(folder)
@@ -134,16 +140,16 @@ fn every_recording_is_in_the_table() {
     assert_eq!(files, table);
 }
 
+/// The recording of that name.
+fn named(name: &str) -> &'static Recording {
+    let mut named = TABLE.iter().filter(|recording| recording.name == name);
+    named.next().unwrap()
+}
+
 /// A replay that cannot fail would say nothing: each change to what was recorded is found.
 #[tokio::test]
 async fn a_difference_is_told() {
-    let of = |name: &str| {
-        TABLE
-            .iter()
-            .find(|recording| recording.name == name)
-            .unwrap()
-    };
-    let recording = of("raw-v5-exit3");
+    let recording = named("raw-v5-exit3");
     let whole = events(recording).unwrap();
     for index in 0..whole.len() {
         let mut changed = whole.clone();
@@ -166,4 +172,36 @@ async fn a_difference_is_told() {
         assert!(report.contains("raw-v5-exit3"), "{report}");
         assert!(report.contains(expected), "{index}: {report}");
     }
+}
+
+/// The same for SPDY, frame by frame.
+#[tokio::test]
+async fn a_difference_in_a_frame_of_spdy_is_told() {
+    let recording = named("exec-spdy");
+    let whole = events(recording).unwrap();
+    let mut changes = 0;
+    for index in 0..whole.len() {
+        let mut changed = whole.clone();
+        let event = &mut changed[index];
+        let What::Spdy(frame, _) = &mut event.what else {
+            continue;
+        };
+        match frame {
+            _ if event.side == Side::Client => continue,
+            // One that is not recorded at all.
+            Frame::SynReply { .. } => event.what = What::Aside,
+            Frame::RstStream { stream, .. } => *stream += 2,
+            Frame::Data { data, .. } if !data.is_empty() => data[0] ^= 1,
+            Frame::Data { fin, .. } => *fin = false,
+            Frame::GoAway { last_stream, .. } => *last_stream = 5,
+            other => panic!("{other:?} was not recorded"),
+        }
+        let report = format!("{:#}", replay(recording, &changed).await.unwrap_err());
+        assert!(
+            report.contains("exec-spdy, connection 2, event "),
+            "{report}"
+        );
+        changes += 1;
+    }
+    assert_eq!(changes, 12);
 }

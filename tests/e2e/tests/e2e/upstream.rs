@@ -67,7 +67,7 @@ impl Api {
 
 impl Connection {
     /// Reads until what was read ends with `end`.
-    async fn read_until(&mut self, end: &str) -> String {
+    pub(crate) async fn read_until(&mut self, end: &str) -> String {
         let mut read = Vec::new();
         while !read.ends_with(end.as_bytes()) {
             let mut byte = [0];

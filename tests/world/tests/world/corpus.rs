@@ -48,3 +48,13 @@ fn roundtrip() {
 fn world() {
     replay("world", fuzz::world);
 }
+
+#[test]
+fn yamux_decode() {
+    replay("yamux_decode", fuzz::yamux_decode);
+}
+
+#[test]
+fn yamux_calls() {
+    replay("yamux_calls", fuzz::yamux_calls);
+}

@@ -7,6 +7,7 @@
 )]
 
 mod corpus;
+mod mux;
 mod oracle;
 mod properties;
 mod reconnect;

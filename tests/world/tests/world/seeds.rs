@@ -3,6 +3,7 @@
 
 mod calls;
 mod messages;
+mod muxes;
 mod worlds;
 
 use std::{env, fs, path::Path};
@@ -10,6 +11,7 @@ use std::{env, fs, path::Path};
 use self::{
     calls::{agent_calls, controller_calls},
     messages::{decode, differential, roundtrip},
+    muxes::{yamux_calls, yamux_decode},
     worlds::world,
 };
 
@@ -26,6 +28,8 @@ fn the_corpus_has_what_stands_here() {
         ("differential", differential()),
         ("roundtrip", roundtrip()),
         ("world", world()),
+        ("yamux_calls", yamux_calls()),
+        ("yamux_decode", yamux_decode()),
     ] {
         fs::create_dir_all(root.join(target)).unwrap();
         for (name, bytes) in seeds {

@@ -17,7 +17,6 @@ use super::status::Outcome;
 use super::workload::Running;
 use crate::standin::cluster::Cluster;
 use crate::standin::logs::{Log, LogOptions, LogReader};
-use crate::standin::route::Action;
 
 /// The ends of it.
 pub(super) struct Attached {
@@ -70,9 +69,9 @@ impl Keys {
 
 /// Starts or finds what is asked for.
 pub(super) fn start(cluster: &Cluster, ask: &Ask) -> Result<Attached, Outcome> {
-    match ask.action {
-        Action::Exec => exec(cluster, ask),
-        Action::Attach => Ok(attach(cluster, ask)),
+    match ask.attach {
+        false => exec(cluster, ask),
+        true => Ok(attach(cluster, ask)),
     }
 }
 

@@ -2,7 +2,7 @@
 
 use tokio::sync::watch;
 
-use super::Backend;
+use super::{Backend, WebSockets};
 use crate::standin::{Error, StandIn};
 
 impl StandIn {
@@ -19,7 +19,28 @@ impl StandIn {
         self.server.cluster.set_main(pod, &argv, tty)
     }
 
-    /// Whether the user may not exec or attach: 403.
+    /// Leads connections that are forwarded to a port of a pod to a port of 127.0.0.1, or, with
+    /// `None`, nowhere: they are refused, as all are at first.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::NoSuchPod`].
+    pub fn set_port(&self, pod: &str, port: u16, local: Option<u16>) -> Result<(), Error> {
+        let server = &self.server;
+        // Those without a log are gone.
+        if server.cluster.log(pod).is_none() {
+            return Err(Error::NoSuchPod(pod.to_owned()));
+        }
+        server.exec.set_port(pod, port, local);
+        Ok(())
+    }
+
+    /// What becomes of requests for WebSockets.
+    pub fn set_web_sockets(&self, web_sockets: WebSockets) {
+        self.server.exec.set_web_sockets(web_sockets);
+    }
+
+    /// Whether the user may not exec, attach or forward ports: 403.
     pub fn forbid_exec(&self, forbidden: bool) {
         self.server.exec.forbid(forbidden);
     }
@@ -61,7 +82,7 @@ impl StandIn {
         become_equal(self.server.cluster.workload().count(), count).await;
     }
 
-    /// How many streams of exec and attach are open.
+    /// How many streams of exec and attach, and connections of port forwarding, are open.
     #[must_use]
     pub fn open_streams(&self) -> usize {
         *self.server.exec.open().borrow()

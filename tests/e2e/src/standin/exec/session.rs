@@ -9,7 +9,7 @@ use futures_util::future::BoxFuture;
 use futures_util::stream::BoxStream;
 use serde::Deserialize;
 use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, WriteHalf};
-use tokio::sync::{Mutex, watch};
+use tokio::sync::Mutex;
 
 use super::attached::{self, Attached, Keys};
 use super::channel::{ERROR, Meaning, RESIZE, STDERR, STDIN, STDOUT, Subprotocol};
@@ -18,12 +18,12 @@ use super::gate::Gate;
 use super::handshake::Agreement;
 use super::process::Output;
 use super::status::Outcome;
-use super::takeover::linger;
-use super::{Ask, Cut, Open};
+use super::takeover::{Hold, linger};
+use super::{Ask, Cut};
 use crate::standin::cluster::Cluster;
 
 /// The codes of close frames.
-const NORMAL: u16 = 1000;
+pub(super) const NORMAL: u16 = 1000;
 const PROTOCOL_ERROR: u16 = 1002;
 
 /// A stream to be served on a connection that was HTTP until now.
@@ -32,10 +32,7 @@ pub(super) struct Session {
     pub(super) cluster: Arc<Cluster>,
     pub(super) agreement: Agreement,
     pub(super) ask: Ask,
-    /// How a test cuts it off.
-    pub(super) cut: watch::Receiver<Cut>,
-    pub(super) frozen: watch::Receiver<bool>,
-    pub(super) open: Open,
+    pub(super) hold: Hold,
 }
 
 /// Why the client is no longer listened to.
@@ -52,9 +49,9 @@ enum Left {
 /// A size of a terminal as kubectl sends it.
 #[derive(Deserialize)]
 #[serde(rename_all = "PascalCase")]
-struct TerminalSize {
-    width: u16,
-    height: u16,
+pub(super) struct TerminalSize {
+    pub(super) width: u16,
+    pub(super) height: u16,
 }
 
 type Writer<I> = FrameWriter<WriteHalf<Gate<I>>>;
@@ -65,17 +62,11 @@ impl Session {
     where
         I: AsyncRead + AsyncWrite + Unpin + Send,
     {
-        let (reader, writer) = tokio::io::split(Gate::new(io, self.frozen.clone()));
+        let (reader, writer) = tokio::io::split(Gate::new(io, self.hold.frozen.clone()));
         let mut reader = io::Cursor::new(early).chain(reader);
         let writer = Mutex::new(FrameWriter::new(writer));
-        let mut cut = self.cut.clone();
-        let cut = tokio::select! {
-            biased;
-            // The sender lives as long as the server.
-            Ok(()) = cut.changed() => Some(*cut.borrow_and_update()),
-            // What goes wrong with the connection is the client's to notice.
-            _ = self.serve(&mut reader, &writer) => None,
-        };
+        // What goes wrong with the connection is the client's to notice.
+        let cut = self.hold.unless_cut(self.serve(&mut reader, &writer)).await;
         let mut writer = writer.into_inner();
         match cut {
             // As of a process that is killed: the connection ends, and that is all.
@@ -87,7 +78,7 @@ impl Session {
             Some(Cut::Kubelet | Cut::Runtime) | None => {}
         }
         drop(writer.shutdown().await);
-        drop(self.open);
+        drop(self.hold.open);
         linger(&mut reader).await;
     }
 

@@ -45,7 +45,11 @@ impl Kubectl {
     }
 
     /// Runs with this input; what comes out.
-    async fn pipe(&self, args: &[&str], input: Vec<u8>) -> Result<(ExitStatus, Vec<u8>, String)> {
+    pub(super) async fn pipe(
+        &self,
+        args: &[&str],
+        input: Vec<u8>,
+    ) -> Result<(ExitStatus, Vec<u8>, String)> {
         let mut child = self.command(args).stdin(Stdio::piped()).spawn()?;
         let mut stdin = child.stdin.take().context("stdin")?;
         let write = async move {

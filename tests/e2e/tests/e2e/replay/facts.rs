@@ -1,13 +1,16 @@
 //! What a server did, freed of what differs from one time to the next: the times, the identities,
 //! and how the output of a process was cut into messages.
 
+use std::collections::BTreeSet;
 use std::fmt;
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 
-use super::table::Recording;
+use super::spdy::Session;
+use super::table::{PROTOBUF, Recording};
 use super::transcript::{Frame, What};
+use controlplane_e2e::standin::spdy;
 
 /// The headers that carry times and identities.
 const ASIDE: [&str; 4] = [
@@ -19,6 +22,9 @@ const ASIDE: [&str; 4] = [
 
 /// The headers that belong to one connection of several.
 const HOP: [&str; 3] = ["connection", "content-length", "transfer-encoding"];
+
+/// The line that says that messages carry SPDY.
+const TUNNEL: &str = "Sec-WebSocket-Protocol: SPDY/3.1+portforward.k8s.io";
 
 /// The payload of the pings that the replayer itself sends.
 pub(crate) const BARRIER: &[u8] = b"replay";
@@ -39,6 +45,8 @@ pub(crate) enum Fact {
     Output(Form, [String; 2]),
     /// A message on another channel.
     Message(Form, u8, String),
+    /// All that was done on a connection of SPDY.
+    Spdy(Session),
     Pong(String),
     Close(String),
     End,
@@ -71,6 +79,7 @@ impl fmt::Display for Fact {
             Self::Empty(form, channel) => write!(f, "{form:?} channel {channel}, empty"),
             Self::Output(form, [out, err]) => write!(f, "{form:?} stdout {out:?} stderr {err:?}"),
             Self::Message(form, channel, text) => write!(f, "{form:?} channel {channel} {text:?}"),
+            Self::Spdy(session) => write!(f, "{session}"),
             Self::Pong(payload) => write!(f, "pong {payload:?}"),
             Self::Close(what) => write!(f, "close {what}"),
             Self::End => write!(f, "end of TCP"),
@@ -78,32 +87,64 @@ impl fmt::Display for Fact {
     }
 }
 
-/// The facts among what came on one connection, on which these paths were asked for.
+/// What a client asked for on a connection.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct Asked {
+    pub(crate) paths: Vec<String>,
+    /// The streams of SPDY that say how others ended.
+    errors: BTreeSet<u32>,
+}
+
+impl Asked {
+    /// Takes note of a frame.
+    pub(crate) fn note(&mut self, frame: &spdy::Frame) {
+        if let spdy::Frame::SynStream {
+            stream, headers, ..
+        } = frame
+            && headers.iter().any(|(_, value)| value == "error")
+        {
+            self.errors.insert(*stream);
+        }
+    }
+}
+
+/// The facts among what came on one connection, on which that was asked for.
 pub(crate) fn facts<'a>(
     recording: &Recording,
     origin: Origin,
-    paths: &[String],
+    asked: &Asked,
     events: impl Iterator<Item = &'a What>,
 ) -> Vec<Fact> {
     let mut facts = Vec::new();
     let mut answers = 0;
+    let mut tunnel = None;
     for event in events {
         match event {
             What::Head(lines) => {
                 answers += 1;
                 facts.push(head(lines));
+                tunnel = lines
+                    .iter()
+                    .any(|line| line.eq_ignore_ascii_case(TUNNEL))
+                    .then(spdy::Decoder::new);
             }
             What::Body(body) => {
-                let path = paths.get(answers - 1).map_or("", String::as_str);
+                let path = asked.paths.get(answers - 1).map_or("", String::as_str);
                 settle_length(facts.last_mut(), body);
                 add_body(&mut facts, recording, origin, path, body);
             }
-            What::Frame(frame) => add_frame(&mut facts, frame),
+            What::Frame(frame) => match &mut tunnel {
+                Some(decoder) if frame.opcode == 2 => {
+                    add_tunnelled(&mut facts, asked, decoder, &frame.payload);
+                }
+                _ => add_frame(&mut facts, frame),
+            },
+            What::Spdy(frame, _) => session(&mut facts).add(frame, &asked.errors),
             // One end is as good as two.
             What::End if facts.last() == Some(&Fact::End) => {}
             What::End if recording.relayed && !is_switched(&facts) => {}
             What::End => facts.push(Fact::End),
-            What::Open | What::Spdy | What::Silence | What::Killed(_) | What::Aside => {}
+            What::Open | What::Carried(_) | What::Silence | What::Killed(_) | What::Aside => {}
         }
     }
     if origin == Origin::Seen && facts.last().is_some_and(lacks_its_body) {
@@ -118,6 +159,7 @@ pub(crate) fn facts<'a>(
                 *text = recording.substitute(origin, text);
             }),
             Fact::Message(_, _, text) => *text = recording.substitute(origin, text),
+            Fact::Spdy(session) => session.substitute(|text| recording.substitute(origin, text)),
             _ => {}
         }
     }
@@ -171,9 +213,40 @@ fn add_body(facts: &mut Vec<Fact>, recording: &Recording, origin: Origin, path: 
     if let (Some(_), Some(Fact::Head(_, headers))) = (&own, facts.last_mut()) {
         // Also whether its length is known beforehand.
         headers.retain(|(name, _)| name != "content-length" && name != "transfer-encoding");
+        if text.starts_with(PROTOBUF) {
+            let json = ("content-type".to_owned(), "application/json".to_owned());
+            headers.retain(|(name, _)| *name != json.0);
+            headers.push(json);
+            headers.sort();
+        }
     }
     let body = own.unwrap_or_else(|| recording.substitute(origin, &text));
     facts.push(Fact::Body(body));
+}
+
+/// Adds the frames that are whole with these bytes.
+fn add_tunnelled(facts: &mut Vec<Fact>, asked: &Asked, decoder: &mut spdy::Decoder, bytes: &[u8]) {
+    decoder.push(bytes);
+    loop {
+        match decoder.next_frame() {
+            Ok(None) => return,
+            Ok(Some(frame)) => session(facts).add(&frame, &asked.errors),
+            Err(error) => return facts.push(Fact::Message(Form::Binary, 255, error.to_string())),
+        }
+    }
+}
+
+/// What was done with SPDY. A pong may be in between.
+fn session(facts: &mut Vec<Fact>) -> &mut Session {
+    let found = facts.iter().position(|fact| matches!(fact, Fact::Spdy(_)));
+    let place = found.unwrap_or(facts.len());
+    if found.is_none() {
+        facts.push(Fact::Spdy(Session::default()));
+    }
+    match &mut facts[place] {
+        Fact::Spdy(session) => session,
+        _ => unreachable!("it is one"),
+    }
 }
 
 fn add_frame(facts: &mut Vec<Fact>, frame: &Frame) {
@@ -238,6 +311,11 @@ pub(crate) fn progress(recorded: &[Fact], seen: &[Fact]) -> Progress {
                     (false, true) => Progress::There,
                 };
             }
+            (Fact::Spdy(wanted), Some(Fact::Spdy(have))) => match wanted.progress(have) {
+                Progress::There => {}
+                Progress::Behind => return Progress::Behind,
+                Progress::Differs(_) => return Progress::Differs(index),
+            },
             // More output may follow here than had come when it was recorded.
             (Fact::Output(..), Some(Fact::Output(..))) if last => {}
             (fact, Some(seen)) if fact != seen => return Progress::Differs(index),

@@ -13,7 +13,8 @@ use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use controlplane_e2e::standin::{Backend, CONTAINER, StandIn};
 use tokio::net::TcpStream;
 
-use super::facts::{BARRIER, Fact, Origin, Progress, facts, progress};
+use super::facts::{Asked, BARRIER, Fact, Origin, Progress, facts, progress};
+use super::ports::serve;
 use super::table::{Act, Recording, Setup};
 use super::transcript::{Event, Frame, Side, What};
 use super::wire::{Connection, Target};
@@ -83,6 +84,7 @@ fn set_up(recording: &Recording, stage: &Stage<'_>) -> Result<()> {
         Setup::NoKubelet => standin.set_backend(Backend::NoKubelet),
         Setup::NoRuntime => standin.set_backend(Backend::NoRuntime),
         Setup::Main(pod, argv, tty) => standin.set_main(pod, argv, tty)?,
+        Setup::Port(port, server) => standin.set_port("web", port, Some(serve(server)?))?,
     }
     Ok(())
 }
@@ -109,7 +111,10 @@ impl Play<'_> {
                 self.connection(number)?.send_frame(frame).await;
             }
             (Side::Client, What::End) => self.leave(number, index).await?,
-            (Side::Client, What::Spdy) => self.wait(number, index).await?,
+            (Side::Client, What::Spdy(_, bytes)) => {
+                self.wait(number, index).await?;
+                self.connection(number)?.send(bytes).await;
+            }
             (Side::Server, What::Silence) => self.barrier(number, index).await?,
             (Side::Server, What::Killed(part)) => {
                 self.wait(number, index).await?;
@@ -232,26 +237,33 @@ impl Play<'_> {
         let events =
             events.filter(|event| event.connection == number && event.side == Side::Server);
         let what = events.map(|event| &event.what);
-        facts(self.recording, Origin::Recorded, &self.paths(number), what)
+        facts(self.recording, Origin::Recorded, &self.asked(number), what)
     }
 
     fn seen(&self, number: u64, events: &[What]) -> Vec<Fact> {
         facts(
             self.recording,
             Origin::Seen,
-            &self.paths(number),
+            &self.asked(number),
             events.iter(),
         )
     }
 
-    fn paths(&self, number: u64) -> Vec<String> {
-        let requests = self.events.iter().filter_map(|event| match &event.what {
-            What::Head(lines) if event.connection == number && event.side == Side::Client => {
-                lines[0].split(' ').nth(1)
+    fn asked(&self, number: u64) -> Asked {
+        let mut asked = Asked::default();
+        let events = self.events.iter();
+        for event in events.filter(|event| event.connection == number) {
+            match &event.what {
+                What::Head(lines) if event.side == Side::Client => {
+                    asked
+                        .paths
+                        .extend(lines[0].split(' ').nth(1).map(str::to_owned));
+                }
+                What::Spdy(frame, _) | What::Carried(frame) => asked.note(frame),
+                _ => {}
             }
-            _ => None,
-        });
-        requests.map(str::to_owned).collect()
+        }
+        asked
     }
 
     /// Waits until the server has done what it had done before that event.

@@ -3,6 +3,7 @@
 use serde_json::Value;
 
 use super::facts::Origin;
+use super::ports::Server;
 
 /// A recording and how it is replayed.
 #[derive(Debug, Clone, Copy)]
@@ -37,6 +38,8 @@ pub(crate) enum Setup {
     Gone,
     /// That pod has a process of its own, on a terminal or not.
     Main(&'static str, &'static [&'static str], bool),
+    /// That server listens at that port of the pod `web`.
+    Port(u16, Server),
 }
 
 /// What is done in the course of it.
@@ -98,6 +101,12 @@ const USERS: &[(&str, &str)] = &[
 const COUNTER: &str = "read go; n=206; while [ $n -le 208 ]; do \
                        echo out $n; echo err $n >&2; n=$((n+1)); done; read never";
 
+/// The network of the recorded pod has an identity.
+const NETWORK: &[(&str, &str)] = &[(
+    "cni-7bc46719-c577-1e8d-e5b0-4f0626a8328e",
+    "cni-00000000-0000-0000-0000-000000000000",
+)];
+
 const fn plain(name: &'static str) -> Recording {
     Recording {
         name,
@@ -126,6 +135,18 @@ const fn forbidden(name: &'static str) -> Recording {
     Recording {
         recorded: USERS,
         ..with_setup(name, Setup::Forbidden)
+    }
+}
+
+/// Port forwarding with the ports in the query and a channel for each.
+const fn old(name: &'static str) -> Recording {
+    Recording {
+        verdict: Verdict::Differs(
+            "head HTTP/1.1 403 Forbidden",
+            "the channels that kubectl never used for ports are not offered: the answer is that to \
+             an unknown subprotocol",
+        ),
+        ..plain(name)
     }
 }
 
@@ -167,15 +188,21 @@ pub(crate) const TABLE: &[Recording] = &[
     plain("exec-nocontainer"),
     plain("exec-nopod"),
     plain("exec-sigint"),
-    Recording {
-        verdict: Verdict::Differs(
-            "head HTTP/1.1 400 Bad Request",
-            "SPDY is not offered: the answer is that to a request without an upgrade",
-        ),
-        ..plain("exec-spdy")
-    },
+    plain("exec-spdy"),
     plain("exec-stdin"),
     shell("exec-tty"),
+    with_setup("port-forward", Setup::Port(8080, Server::Httpd)),
+    Recording {
+        recorded: NETWORK,
+        ..plain("port-forward-closed")
+    },
+    forbidden("port-forward-forbidden"),
+    with_setup("port-forward-idle", Setup::Port(7777, Server::Cat)),
+    plain("port-forward-nopod"),
+    Recording {
+        recorded: &[("05:44:11 GMT", "05:44:06 GMT")],
+        ..with_setup("port-forward-spdy", Setup::Port(8080, Server::Httpd))
+    },
     with_setup("raw-attach-v4", Setup::Main("att", &["cat"], false)),
     with_setup("raw-attach-v5", Setup::Main("att", &["cat"], false)),
     plain("raw-err-bad-subprotocol"),
@@ -199,6 +226,12 @@ pub(crate) const TABLE: &[Recording] = &[
     plain("raw-err-pod-not-found-v4"),
     plain("raw-err-post-no-upgrade"),
     plain("raw-err-ws-version"),
+    old("raw-pf-closed-port-v4"),
+    plain("raw-pf-nopod"),
+    old("raw-pf-noproto"),
+    plain("raw-pf-v2tunnel-bad"),
+    old("raw-pf-v4-legacy"),
+    plain("raw-pf-v5"),
     plain("raw-post-websocket"),
     plain("raw-sub-base64"),
     plain("raw-sub-channel"),
@@ -257,6 +290,10 @@ pub(crate) const TABLE: &[Recording] = &[
     plain("websockets-lib-v4-v5"),
 ];
 
+/// What a body in protobuf begins with. The stand-in does not make any: clients that take it take
+/// JSON, too, as kubectl does before it forwards a port.
+pub(crate) const PROTOBUF: &str = "k8s\0";
+
 impl Recording {
     /// A text with all identities and names of the recorded cluster replaced.
     pub(crate) fn substitute(&self, origin: Origin, text: &str) -> String {
@@ -272,6 +309,9 @@ impl Recording {
 
     /// What counts in an answer that tells of the cluster itself, which is another one now.
     pub(crate) fn of_the_cluster(&self, path: &str, body: &str) -> Option<String> {
+        if body.starts_with(PROTOBUF) {
+            return Some(format!("pod \"{}\"", path.rsplit('/').next()?));
+        }
         let document: Value = serde_json::from_str(body).ok()?;
         if path.starts_with("/version") {
             return Some(format!("version {}", document["major"]));

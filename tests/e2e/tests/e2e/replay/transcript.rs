@@ -1,10 +1,12 @@
 //! Reading recordings: one JSON document a line, in the order of time.
 
+use std::collections::BTreeMap;
 use std::path::Path;
 
 use anyhow::{Context as _, Result, bail};
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
+use controlplane_e2e::standin::spdy;
 use serde::Deserialize;
 
 /// Who did it.
@@ -34,8 +36,10 @@ pub(crate) enum What {
     /// The whole body of an answer.
     Body(Vec<u8>),
     Frame(Frame),
-    /// A frame of SPDY.
-    Spdy,
+    /// A frame of SPDY, and its bytes where it was recorded.
+    Spdy(spdy::Frame, Vec<u8>),
+    /// One that came in the messages of a WebSocket, which are events of their own.
+    Carried(spdy::Frame),
     /// The client waited for a while, and nothing came.
     Silence,
     /// That part of the cluster was killed.
@@ -71,6 +75,25 @@ struct Line {
     #[serde(default)]
     masked: u8,
     killed: Option<String>,
+    #[serde(default)]
+    via: String,
+    #[serde(default, rename = "type")]
+    spdy_type: String,
+    #[serde(default)]
+    flags: u8,
+    #[serde(default)]
+    stream: u32,
+    #[serde(default)]
+    headers: BTreeMap<String, String>,
+    /// The reason of a reset.
+    #[serde(default)]
+    value: u32,
+    #[serde(default)]
+    last_stream: u32,
+    #[serde(default)]
+    status: u32,
+    #[serde(default)]
+    ping_id: u32,
 }
 
 /// Reads a recording.
@@ -105,7 +128,13 @@ pub(crate) fn read(file: &Path) -> Result<Vec<Event>> {
                 masked: line.masked == 1,
                 payload,
             }),
-            "spdy-frame" => What::Spdy,
+            "spdy-frame" => {
+                let (frame, bytes) = spdy_frame(&line, payload).with_context(place)?;
+                match line.via.as_str() {
+                    "ws" => What::Carried(frame),
+                    _ => What::Spdy(frame, bytes),
+                }
+            }
             "timeout" => What::Silence,
             "note" => line.killed.map_or(What::Aside, What::Killed),
             "end" => What::End,
@@ -117,5 +146,82 @@ pub(crate) fn read(file: &Path) -> Result<Vec<Event>> {
             what,
         });
     }
+    settle_ends(&mut events);
     Ok(events)
+}
+
+/// A frame as the recorder understood it, with its headers in order of their names, and its bytes.
+fn spdy_frame(line: &Line, payload: Vec<u8>) -> Result<(spdy::Frame, Vec<u8>)> {
+    let headers = line.headers.clone().into_iter().collect();
+    let (stream, fin) = (line.stream, line.flags & 1 != 0);
+    let (kind, frame) = match line.spdy_type.as_str() {
+        "SYN_STREAM" => (
+            1,
+            spdy::Frame::SynStream {
+                stream,
+                fin,
+                headers,
+            },
+        ),
+        "SYN_REPLY" => (
+            2,
+            spdy::Frame::SynReply {
+                stream,
+                fin,
+                headers,
+            },
+        ),
+        "RST_STREAM" => {
+            let status = line.value;
+            (3, spdy::Frame::RstStream { stream, status })
+        }
+        "PING" => (6, spdy::Frame::Ping(line.ping_id)),
+        "GOAWAY" => {
+            let (last_stream, status) = (line.last_stream, line.status);
+            let frame = spdy::Frame::GoAway {
+                last_stream,
+                status,
+            };
+            (7, frame)
+        }
+        "DATA" => {
+            let data = payload.clone();
+            (0, spdy::Frame::Data { stream, fin, data })
+        }
+        other => bail!("unknown type {other}"),
+    };
+    let first = match kind {
+        0 => stream,
+        kind => 0x8003_0000 | kind,
+    };
+    let length = u32::try_from(payload.len())?;
+    let length = length | u32::from(line.flags) << 24;
+    let bytes = [&first.to_be_bytes(), &length.to_be_bytes(), &payload[..]].concat();
+    Ok((frame, bytes))
+}
+
+/// Where the client left without waiting for the server's close frame, it is made to wait for that
+/// and for the end: they are to be seen, too.
+fn settle_ends(events: &mut Vec<Event>) {
+    let is_close = |what: &What| matches!(what, What::Frame(frame) if frame.opcode == 8);
+    for index in (0..events.len()).rev() {
+        let Event {
+            connection,
+            side: Side::Client,
+            what: What::End,
+        } = events[index]
+        else {
+            continue;
+        };
+        let mut after = events[index..].iter();
+        let of_server =
+            |event: &Event| event.connection == connection && event.side == Side::Server;
+        let closes = after
+            .clone()
+            .any(|event| of_server(event) && is_close(&event.what));
+        if let Some(distance) = after.rposition(of_server).filter(|_| closes) {
+            let end = events.remove(index);
+            events.insert(index + distance, end);
+        }
+    }
 }

@@ -26,6 +26,11 @@ const DIFFERENCES: &[(&str, &str, &str)] = &[
         "the JSON protocol carries no SPDY, and kubectl is told what to do",
     ),
     (
+        "port-forward-spdy",
+        "head HTTP/1.1 501 Not Implemented",
+        "the JSON protocol carries no SPDY, and kubectl is told what to do",
+    ),
+    (
         "raw-err-bad-token",
         "head HTTP/1.1 401 Unauthorized | cache-control: no-cache, private | content-type: \
          application/json | www-authenticate: Bearer",

@@ -7,6 +7,7 @@ use std::sync::Arc;
 
 use anyhow::{Context as _, Result, bail};
 use controlplane_driver::{Roots, TlsOptions};
+use controlplane_e2e::standin::spdy::Decoder;
 use tokio::io::{
     AsyncBufReadExt as _, AsyncRead, AsyncReadExt as _, AsyncWriteExt as _, BufReader, ReadHalf,
     WriteHalf,
@@ -133,14 +134,34 @@ async fn decode(mut reader: Reader, tell: &watch::Sender<Vec<What>>) -> Result<(
         };
         let switches = lines[0].starts_with("HTTP/1.1 101 ");
         let length = length(&lines);
+        let mut fields = lines.iter();
+        let spdy = fields.any(|line| line.eq_ignore_ascii_case("Upgrade: SPDY/3.1"));
         tell(What::Head(lines));
-        if switches {
-            break;
+        match (switches, spdy) {
+            (true, true) => return spdy_frames(&mut reader, tell).await,
+            (true, false) => break,
+            _ => {}
         }
         tell(What::Body(body(&mut reader, length).await?));
     }
     loop {
         tell(What::Frame(frame(&mut reader).await?));
+    }
+}
+
+async fn spdy_frames(reader: &mut Reader, tell: impl Fn(What)) -> Result<()> {
+    let mut decoder = Decoder::new();
+    loop {
+        let bytes = reader.fill_buf().await?;
+        let count = bytes.len();
+        decoder.push(bytes);
+        reader.consume(count);
+        while let Some(frame) = decoder.next_frame()? {
+            tell(What::Spdy(frame, Vec::new()));
+        }
+        if count == 0 {
+            return Ok(());
+        }
     }
 }
 

@@ -13,20 +13,20 @@ const BUFFER: usize = 32 << 10;
 
 /// A futures byte stream for hyper. It reads through a buffer of its own, because hyper's may be
 /// uninitialised and only unsafe code could hand it on.
-pub(super) struct HyperIo<T> {
+pub(crate) struct HyperIo<T> {
     io: T,
     buffer: Box<[u8]>,
 }
 
 impl<T> HyperIo<T> {
-    pub(super) fn new(io: T) -> Self {
+    pub(crate) fn new(io: T) -> Self {
         Self {
             io,
             buffer: vec![0; BUFFER].into(),
         }
     }
 
-    pub(super) fn into_inner(self) -> T {
+    pub(crate) fn into_inner(self) -> T {
         self.io
     }
 }

@@ -1,0 +1,92 @@
+//! The text that both sides of SPDY/3 compress their header blocks against.
+
+use std::sync::LazyLock;
+
+/// Each with its length before it.
+const WORDS: [&str; 65] = [
+    "options",
+    "head",
+    "post",
+    "put",
+    "delete",
+    "trace",
+    "accept",
+    "accept-charset",
+    "accept-encoding",
+    "accept-language",
+    "accept-ranges",
+    "age",
+    "allow",
+    "authorization",
+    "cache-control",
+    "connection",
+    "content-base",
+    "content-encoding",
+    "content-language",
+    "content-length",
+    "content-location",
+    "content-md5",
+    "content-range",
+    "content-type",
+    "date",
+    "etag",
+    "expect",
+    "expires",
+    "from",
+    "host",
+    "if-match",
+    "if-modified-since",
+    "if-none-match",
+    "if-range",
+    "if-unmodified-since",
+    "last-modified",
+    "location",
+    "max-forwards",
+    "pragma",
+    "proxy-authenticate",
+    "proxy-authorization",
+    "range",
+    "referer",
+    "retry-after",
+    "server",
+    "te",
+    "trailer",
+    "transfer-encoding",
+    "upgrade",
+    "user-agent",
+    "vary",
+    "via",
+    "warning",
+    "www-authenticate",
+    "method",
+    "get",
+    "status",
+    "200 OK",
+    "version",
+    "HTTP/1.1",
+    "url",
+    "public",
+    "set-cookie",
+    "keep-alive",
+    "origin",
+];
+
+/// Behind the words.
+const TAIL: &str = "100101201202205206300302303304305306307402405406407408409410411412413414415416\
+    417502504505203 Non-Authoritative Information204 No Content301 Moved Permanently400 Bad \
+    Request401 Unauthorized403 Forbidden404 Not Found500 Internal Server Error501 Not \
+    Implemented503 Service UnavailableJan Feb Mar Apr May Jun Jul Aug Sept Oct Nov Dec 00:00:00 \
+    Mon, Tue, Wed, Thu, Fri, Sat, Sun, GMTchunked,text/html,image/png,image/jpg,image/gif,\
+    application/xml,application/xhtml+xml,text/plain,text/javascript,publicprivatemax-age=gzip,\
+    deflate,sdchcharset=utf-8charset=iso-8859-1,utf-,*,enq=0.";
+
+/// The dictionary.
+pub(super) static DICTIONARY: LazyLock<Vec<u8>> = LazyLock::new(|| {
+    let mut text = Vec::new();
+    for word in WORDS {
+        text.extend((word.len() as u32).to_be_bytes());
+        text.extend(word.as_bytes());
+    }
+    text.extend(TAIL.as_bytes());
+    text
+});

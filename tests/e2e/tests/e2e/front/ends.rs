@@ -1,0 +1,264 @@
+//! How exchanges end that do not end well.
+
+use std::sync::{Arc, Mutex};
+
+use controlplane_driver::{
+    BoxFuture, Broken, Handler, Request, Responder, Runtime, UpgradeRequest, UpgradeResponder,
+};
+use tokio::sync::mpsc;
+
+use super::client::{Client, PIPE, mirror, ok};
+use crate::bench::on_both;
+
+on_both! {
+    p186_a_request_ends_with_its_connection
+    a_handler_that_panics_costs_its_request_only
+    an_answer_that_breaks_off_never_passes_for_whole
+    p207_an_answer_is_as_long_as_it_says
+    a_body_that_breaks_off_breaks_off_for_the_handler
+    a_handler_goes_on_once_its_answer_is_complete
+}
+
+/// Tells when a handler's future is dropped, and with which of its steps done.
+struct Steps(mpsc::UnboundedSender<&'static str>);
+
+impl Drop for Steps {
+    fn drop(&mut self) {
+        let _ = self.0.send("dropped");
+    }
+}
+
+/// Answers in the way that the path names, and then never ends.
+struct Endless(mpsc::UnboundedSender<&'static str>);
+
+impl Handler for Endless {
+    fn handle(&self, request: Request, responder: Responder) -> BoxFuture<'static, ()> {
+        let steps = Steps(self.0.clone());
+        Box::pin(async move {
+            let mut held = None;
+            match &*request.head.path {
+                "/api/silent" => held = Some(Err(responder)),
+                "/api/half" => {
+                    let mut body = responder.respond(ok(&[]));
+                    body.write("half".into()).await.unwrap();
+                    held = Some(Ok(body));
+                }
+                _ => {
+                    // More than anybody takes.
+                    let mut body = responder.respond(ok(&[]));
+                    while body.write(vec![b'x'; PIPE].into()).await.is_ok() {}
+                }
+            }
+            let _ = steps.0.send("waits");
+            std::future::pending::<()>().await;
+            drop(held);
+        })
+    }
+
+    fn upgrade(&self, _: UpgradeRequest, responder: UpgradeResponder) -> BoxFuture<'static, ()> {
+        let steps = Steps(self.0.clone());
+        Box::pin(async move {
+            let headers = [("Connection", "Upgrade"), ("Upgrade", "SPDY/3.1")];
+            let headers = headers.map(|(n, v)| (n.to_string(), v.to_string()));
+            let switched = responder.accept(headers.into()).await.unwrap();
+            let _ = steps.0.send("waits");
+            std::future::pending::<()>().await;
+            drop(switched);
+        })
+    }
+}
+
+async fn p186_a_request_ends_with_its_connection<R: Runtime>(runtime: R) {
+    for (path, upgrade) in [
+        ("silent", ""),
+        ("half", ""),
+        ("flood", ""),
+        ("x", "Connection: Upgrade\r\nUpgrade: SPDY/3.1\r\n"),
+    ] {
+        // An upgraded connection may be half-closed.
+        for lost in [true, false]
+            .iter()
+            .filter(|lost| upgrade.is_empty() || **lost)
+        {
+            let (sender, mut steps) = mpsc::unbounded_channel();
+            let mut client = Client::new(runtime.clone(), Endless(sender));
+            let request = format!("GET /api/{path} HTTP/1.1\r\nHost: a\r\n{upgrade}\r\n");
+            client.write(&request).await;
+            if path != "silent" {
+                client.head().await;
+            }
+            if path != "flood" {
+                assert_eq!(steps.recv().await, Some("waits"));
+            }
+            if *lost {
+                client.serving.abort();
+            } else {
+                drop(client.io);
+            }
+            // The flood may have had a moment to see that nobody takes it.
+            while steps.recv().await.expect(path) != "dropped" {}
+        }
+    }
+}
+
+async fn a_handler_that_panics_costs_its_request_only<R: Runtime>(runtime: R) {
+    struct Clumsy;
+    impl Handler for Clumsy {
+        fn handle(&self, request: Request, responder: Responder) -> BoxFuture<'static, ()> {
+            match &*request.head.path {
+                "/api/at-once" => panic!("as told"),
+                "/api/later" => Box::pin(async { panic!("as told") }),
+                "/api/half" => Box::pin(async {
+                    let mut body = responder.respond(ok(&[]));
+                    body.write("half".into()).await.unwrap();
+                    panic!("as told")
+                }),
+                _ => Box::pin(mirror(request, responder)),
+            }
+        }
+    }
+    let mut client = Client::new(runtime, Clumsy);
+    for path in ["at-once", "later"] {
+        let request = format!("GET /api/{path} HTTP/1.1\r\nHost: a\r\n\r\n");
+        client.write(&request).await;
+        let (first, _, body) = client.answer().await;
+        assert_eq!(first, "HTTP/1.1 502 Bad Gateway");
+        assert_eq!(
+            body,
+            "the request's handler ended without a complete answer\n"
+        );
+    }
+    client.write("GET /api HTTP/1.1\r\nHost: a\r\n\r\n").await;
+    assert_eq!(client.answer().await.2, "GET /api -\n");
+    client
+        .write("GET /api/half HTTP/1.1\r\nHost: a\r\n\r\n")
+        .await;
+    client.head().await;
+    assert_eq!(client.rest().await, "4\r\nhalf\r\n");
+    assert!(!client.was_closed());
+    client.serving.await.unwrap();
+}
+
+async fn an_answer_that_breaks_off_never_passes_for_whole<R: Runtime>(runtime: R) {
+    for (length, abort) in [("", true), ("", false), ("10", true), ("10", false)] {
+        let handler = move |_: Request, responder: Responder| async move {
+            let length = [("Content-Length", length)];
+            let headers = if length[0].1.is_empty() {
+                &[]
+            } else {
+                &length[..]
+            };
+            let mut body = responder.respond(ok(headers));
+            body.write("half".into()).await.unwrap();
+            if abort {
+                body.abort("no more");
+            }
+        };
+        let mut client = Client::new(runtime.clone(), handler);
+        client.write("GET /api HTTP/1.1\r\nHost: a\r\n\r\n").await;
+        client.head().await;
+        let rest = client.rest().await;
+        let half = if length.is_empty() {
+            "4\r\nhalf\r\n"
+        } else {
+            "half"
+        };
+        assert_eq!(rest, half);
+        client.serving.await.unwrap();
+        // Nor is the connection closed in order.
+        assert!(!client.closed.load(std::sync::atomic::Ordering::SeqCst));
+    }
+}
+
+async fn p207_an_answer_is_as_long_as_it_says<R: Runtime>(runtime: R) {
+    for text in ["short", "much too long"] {
+        let handler = move |_: Request, responder: Responder| async move {
+            let mut body = responder.respond(ok(&[("Content-Length", "10")]));
+            if body.write(text.into()).await.is_ok() {
+                body.finish();
+            }
+        };
+        let mut client = Client::new(runtime.clone(), handler);
+        client.write("GET /api HTTP/1.1\r\nHost: a\r\n\r\n").await;
+        client.head().await;
+        let rest = client.rest().await;
+        assert_eq!(rest, if text.len() < 10 { text } else { "" });
+        assert!(!client.was_closed());
+        client.serving.await.unwrap();
+    }
+}
+
+async fn a_body_that_breaks_off_breaks_off_for_the_handler<R: Runtime>(runtime: R) {
+    for (framing, half) in [
+        ("Content-Length: 10", "half"),
+        ("Transfer-Encoding: chunked", "4\r\nhalf\r\n"),
+        ("Transfer-Encoding: chunked", "4\r\nhalf\r\nnonsense\r\n"),
+        (
+            "Transfer-Encoding: chunked",
+            "4\r\nhalf\r\n0\r\nA: \u{1}\r\n\r\n",
+        ),
+    ] {
+        let (sender, mut read) = mpsc::unbounded_channel();
+        let sender = Arc::new(Mutex::new(Some(sender)));
+        let handler = move |mut request: Request, responder: Responder| {
+            let sender = sender.lock().unwrap().take().unwrap();
+            // Not in the handler's future, which ends with the connection.
+            tokio::spawn(async move {
+                while let Some(piece) = request.body.next().await {
+                    sender.send(piece).unwrap();
+                }
+            });
+            async move {
+                std::future::pending::<()>().await;
+                drop(responder);
+            }
+        };
+        let handler = InTokio(tokio::runtime::Handle::current(), handler);
+        let mut client = Client::new(runtime.clone(), handler);
+        let request = format!("PUT /api HTTP/1.1\r\nHost: a\r\n{framing}\r\n\r\n{half}");
+        client.write(&request).await;
+        assert_eq!(read.recv().await, Some(Ok("half".into())));
+        drop(client.io);
+        assert_eq!(read.recv().await, Some(Err(Broken)), "{half:?}");
+        assert_eq!(read.recv().await, None);
+    }
+}
+
+/// Calls a handler within tokio, whatever the runtime is.
+struct InTokio<T>(tokio::runtime::Handle, T);
+
+impl<T: Handler> Handler for InTokio<T> {
+    fn handle(&self, request: Request, responder: Responder) -> BoxFuture<'static, ()> {
+        let _entered = self.0.enter();
+        self.1.handle(request, responder)
+    }
+}
+
+async fn a_handler_goes_on_once_its_answer_is_complete<R: Runtime>(runtime: R) {
+    // With a length, hyper has seen all of the answer before the handler says so.
+    for length in [&[("Content-Length", "2")][..], &[]] {
+        let (sender, mut done) = mpsc::unbounded_channel();
+        let (go, going) = tokio::sync::watch::channel(false);
+        let headers = ok(length);
+        let handler = move |_: Request, responder: Responder| {
+            let (sender, mut going, headers) = (sender.clone(), going.clone(), headers.clone());
+            async move {
+                let mut body = responder.respond(headers);
+                body.write("ok".into()).await.unwrap();
+                body.finish();
+                going.wait_for(|go| *go).await.unwrap();
+                sender.send(()).unwrap();
+            }
+        };
+        let mut client = Client::new(runtime.clone(), handler);
+        client.write("GET /api HTTP/1.1\r\nHost: a\r\n\r\n").await;
+        client.read_until("ok").await;
+        if length.is_empty() {
+            client.read_until("0\r\n\r\n").await;
+        }
+        drop(client.io);
+        client.serving.await.unwrap();
+        go.send(true).unwrap();
+        assert_eq!(done.recv().await, Some(()));
+    }
+}
