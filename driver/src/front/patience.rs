@@ -75,3 +75,27 @@ impl Future for Head {
             .poll(cx)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use futures_util::{AsyncReadExt, FutureExt, io::Cursor};
+
+    use super::*;
+
+    #[test]
+    fn a_kept_connection_may_be_idle_and_a_begun_head_may_not() {
+        let meter = Meter::new();
+        let mut io = meter.wrap(Cursor::new("ab"));
+        let mut read = || io.read(&mut [0]).now_or_never().unwrap().unwrap();
+        read();
+        // One that has passed already.
+        let mut head = Head {
+            meter: meter.clone(),
+            read: meter.read(),
+            limit: Mutex::new(Box::pin(std::future::ready(()))),
+        };
+        assert_eq!((&mut head).now_or_never(), None);
+        read();
+        assert_eq!((&mut head).now_or_never(), Some(()));
+    }
+}

@@ -60,7 +60,7 @@ pub(super) async fn switch<R: Runtime>(
     } = request;
     let (_wire, response) = match ask(&shared, head, credentials).await {
         Ok(asked) => asked,
-        Err(text) => return responder.fail(format!("kubernetes API request failed: {text}")),
+        Err(text) => return responder.fail(text),
     };
     let head = response_head(&response);
     if response.status() != StatusCode::SWITCHING_PROTOCOLS {

@@ -205,6 +205,7 @@ impl World {
             folder,
         };
         world.write_kubeconfig()?;
+        world.joined().await?;
         Ok(world)
     }
 

@@ -193,7 +193,7 @@ impl Forward {
         W: AsyncWrite + Unpin + Send + 'static,
     {
         table.forget();
-        let refusal = if stream <= table.last || stream % 2 == 0 {
+        let refusal = if stream <= table.last || stream.is_multiple_of(2) {
             Some(PROTOCOL_ERROR)
         } else if table.halves.len() + table.leads.len() >= STREAMS {
             Some(REFUSED_STREAM)

@@ -2,6 +2,9 @@
 //! replayed from the recordings.
 
 mod client;
+mod forward;
+mod spdy;
+mod spdy_client;
 
 use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWriteExt as _};
 

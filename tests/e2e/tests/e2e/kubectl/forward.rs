@@ -1,10 +1,13 @@
 //! Port forwarding with many connections at once. It works with whatever the kubeconfig of the
 //! kubectl leads to: the stand-in itself, or a controller before it.
 
-use std::net::{Ipv4Addr, SocketAddr};
+use std::{
+    net::{Ipv4Addr, SocketAddr},
+    time::Duration,
+};
 
 use anyhow::{Context as _, Result, ensure};
-use controlplane_e2e::standin::StandIn;
+use controlplane_e2e::{standin::StandIn, world::World};
 use futures_util::future::try_join_all;
 use tokio::{
     io::{AsyncReadExt as _, AsyncWriteExt as _},
@@ -16,8 +19,16 @@ use tokio::{
     task::JoinHandle,
 };
 
-use super::{Following, Kubectl};
-use crate::bench::pattern;
+use super::{Following, Kubectl, kubectl};
+use crate::bench::{in_both_worlds_within, pattern};
+
+/// For what has much to do.
+const LONG: Duration = Duration::from_secs(180);
+
+in_both_worlds_within! {
+    LONG;
+    through_the_tunnel_by_web_socket
+}
 
 /// How many connections there are.
 const CONNECTIONS: usize = 20;
@@ -203,4 +214,10 @@ fn carried(standin: &StandIn) -> Option<By> {
         ("SPDY/3.1", None) => Some(By::Spdy),
         _ => None,
     }
+}
+
+async fn through_the_tunnel_by_web_socket(world: World) -> Result<()> {
+    let kubectl = kubectl!(world);
+    twenty_of_which_one_is_reset(&kubectl, &world.standin, By::WebSocket).await?;
+    a_port_where_nobody_listens(&kubectl, By::WebSocket).await
 }

@@ -1,5 +1,5 @@
 //! kubectl at the stand-in itself, with nothing in between: port forwarding, and what kubectl does
-//! where there are no WebSockets.
+//! where there are no WebSockets. The latter works with whatever the kubeconfig leads to.
 
 use std::{fs, path::PathBuf, time::Duration};
 
@@ -64,62 +64,71 @@ fn twenty_connections_by_spdy() {
     });
 }
 
-/// Whatever the refusal, exec and attach go on over SPDY.
 #[test]
 fn exec_falls_back_to_spdy() {
     directly("exec-spdy", async |kubectl, standin| {
-        for refusal in [WebSockets::Forbidden, WebSockets::Unknown] {
-            standin.set_web_sockets(refusal);
-            standin.clear_requests();
-            let (code, out, err) = kubectl.sh("echo out; echo err >&2").await?;
-            ensure!(
-                (code, &*out, &*err) == (Some(0), "out\n", "err\n"),
-                "{refusal:?}: {code:?} {out} {err}"
-            );
-            let requests = standin.requests();
-            let upgrades = requests
-                .iter()
-                .filter_map(|request| request.header("upgrade"));
-            let upgrades: Vec<_> = upgrades.collect();
-            ensure!(upgrades == ["websocket", "SPDY/3.1"], "{upgrades:?}");
-            let (code, out, err) = kubectl.sh("echo out; exit 3").await?;
-            ensure!((code, &*out) == (Some(3), "out\n"), "{code:?} {out} {err}");
-            ensure!(err == "command terminated with exit code 3\n", "{err}");
-        }
-        // More than waits anywhere, both ways, and the end of the input by itself.
-        let cat = ["exec", "-i", "web-0", "--", "sh", "-c", "cat; exit 5"];
-        let input = pattern(10 << 20);
-        let (status, output, error) = kubectl.pipe(&cat, input.clone()).await?;
-        ensure!(status.code() == Some(5), "{status} {error}");
-        ensure!(output == input, "{} bytes came back", output.len());
-        let error = kubectl
-            .fail(&["exec", "web-0", "--", "nosuchcommand"])
-            .await?;
-        ensure!(
-            error.contains("\"nosuchcommand\": executable file not found"),
-            "{error}"
-        );
-        standin.streams_become(0).await;
-        Ok(())
+        exec_without_web_sockets(kubectl, standin).await
     });
+}
+
+/// Whatever the refusal of WebSockets, exec goes on over SPDY.
+pub(crate) async fn exec_without_web_sockets(kubectl: &Kubectl, standin: &StandIn) -> Result<()> {
+    for refusal in [WebSockets::Forbidden, WebSockets::Unknown] {
+        standin.set_web_sockets(refusal);
+        standin.clear_requests();
+        let (code, out, err) = kubectl.sh("echo out; echo err >&2").await?;
+        ensure!(
+            (code, &*out, &*err) == (Some(0), "out\n", "err\n"),
+            "{refusal:?}: {code:?} {out} {err}"
+        );
+        let requests = standin.requests();
+        let upgrades = requests
+            .iter()
+            .filter_map(|request| request.header("upgrade"));
+        let upgrades: Vec<_> = upgrades.collect();
+        ensure!(upgrades == ["websocket", "SPDY/3.1"], "{upgrades:?}");
+        let (code, out, err) = kubectl.sh("echo out; exit 3").await?;
+        ensure!((code, &*out) == (Some(3), "out\n"), "{code:?} {out} {err}");
+        ensure!(err == "command terminated with exit code 3\n", "{err}");
+    }
+    // More than waits anywhere, both ways, and the end of the input by itself.
+    let cat = ["exec", "-i", "web-0", "--", "sh", "-c", "cat; exit 5"];
+    let input = pattern(10 << 20);
+    let (status, output, error) = kubectl.pipe(&cat, input.clone()).await?;
+    ensure!(status.code() == Some(5), "{status} {error}");
+    ensure!(output == input, "{} bytes came back", output.len());
+    let error = kubectl
+        .fail(&["exec", "web-0", "--", "nosuchcommand"])
+        .await?;
+    ensure!(
+        error.contains("\"nosuchcommand\": executable file not found"),
+        "{error}"
+    );
+    standin.streams_become(0).await;
+    Ok(())
 }
 
 #[test]
 fn attach_falls_back_to_spdy() {
     directly("attach-spdy", async |kubectl, standin| {
-        standin.set_web_sockets(WebSockets::Unknown);
-        let script = "while read line; do echo got $line; done";
-        standin.set_main("web-0", &["sh", "-c", script], false)?;
-        let mut typist = kubectl.interact(&["attach", "-i", "web-0"])?;
-        for word in ["one", "two"] {
-            typist.types(&format!("{word}\n")).await?;
-            typist.until(&format!("got {word}")).await?;
-        }
-        // The end of what is typed ends the attach, and not the process.
-        drop(typist.child.stdin.take());
-        let (status, error) = typist.status().await?;
-        ensure!(status.success(), "{status} {error}");
-        ensure!(standin.running_processes() == 1);
-        Ok(())
+        attach_without_web_sockets(kubectl, standin).await
     });
+}
+
+/// The same with attach.
+pub(crate) async fn attach_without_web_sockets(kubectl: &Kubectl, standin: &StandIn) -> Result<()> {
+    standin.set_web_sockets(WebSockets::Unknown);
+    let script = "while read line; do echo got $line; done";
+    standin.set_main("web-0", &["sh", "-c", script], false)?;
+    let mut typist = kubectl.interact(&["attach", "-i", "web-0"])?;
+    for word in ["one", "two"] {
+        typist.types(&format!("{word}\n")).await?;
+        typist.until(&format!("got {word}")).await?;
+    }
+    // The end of what is typed ends the attach, and not the process.
+    drop(typist.child.stdin.take());
+    let (status, error) = typist.status().await?;
+    ensure!(status.success(), "{status} {error}");
+    ensure!(standin.running_processes() == 1);
+    Ok(())
 }
