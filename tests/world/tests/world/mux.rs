@@ -3,6 +3,7 @@
 
 mod interop;
 mod peer;
+mod speed;
 
 use std::panic::catch_unwind;
 
