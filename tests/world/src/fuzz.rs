@@ -210,6 +210,7 @@ const SMALL: Limits = Limits {
     buffered: 4 << 10,
     buffered_total: 6 << 10,
     head: 2 << 10,
+    window: 1,
 };
 
 /// Does what a machine says until it has no more to say, every delivery taken at once.

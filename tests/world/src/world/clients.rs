@@ -14,6 +14,7 @@ use super::{Event, World};
 use crate::{
     content::{Way, piece},
     exchange::{Check, Exchange, GONE, Outcome},
+    fast,
     plan::{Manners, Most, Plan, Weather},
     tunnel,
 };
@@ -49,6 +50,13 @@ impl World {
         if self.rng.chance(100) {
             let plan = tunnel::Plan::new(&mut self.rng, self.weather.is_storm());
             return self.tunnel(plan);
+        }
+        if self.rng.chance(180) {
+            let plan = match self.weather {
+                Weather::Still => fast::Plan::sound(&mut self.rng),
+                _ => fast::Plan::new(&mut self.rng, self.weather.is_storm()),
+            };
+            return self.fast(plan);
         }
         let plan = Plan::new(&mut self.rng, self.next_request, self.weather, STREAMS);
         self.request(plan)
