@@ -59,7 +59,7 @@ pub(crate) struct Target<'a> {
 /// What came of a request.
 enum Outcome {
     Answer(ResponseHead, Pour),
-    Passage(Passage),
+    Passage(Box<Passage>),
     Stream(Opened),
 }
 

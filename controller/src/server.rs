@@ -120,8 +120,8 @@ pub struct Cluster {
     pub connected: bool,
     /// Whether requests to it travel in the fast mode ([`crate::Mode::Fast`]).
     pub fast: bool,
-    /// How often a stream of the fast mode to it had data to send and no window left, since its
-    /// agent first connected.
+    /// How often a stream of the fast mode to it had data to send and no window left, on the present
+    /// connection.
     pub stalls: u64,
 }
 

@@ -77,12 +77,12 @@ pub(super) async fn open(
         Ok(Switched::Open { .. }) if client.is_stopping() => {
             Err(Refusal::unavailable(STOPPING).retry_after(SOON))
         }
-        Ok(Switched::Open { head, stream }) => Ok(Outcome::Passage(Passage {
+        Ok(Switched::Open { head, stream }) => Ok(Outcome::Passage(Box::new(Passage {
             follower: follower(&path, &head),
             head,
             stream,
             grant,
-        })),
+        }))),
         Ok(Switched::Refused(head, answer)) => {
             let pour = Pour::new(answer, Upload::none(), grant, false);
             Ok(Outcome::Answer(head, pour))

@@ -388,6 +388,34 @@ async fn a_withdrawn_right_ends_the_stream() {
 }
 
 #[tokio::test]
+async fn a_stream_that_outlives_the_grace_is_told_why_it_ends() {
+    within(async {
+        let mut it = Fast::start().await;
+        let (response, mut api) = it.exec().await;
+        say(&mut api, b"\x82\x04\x01out").await;
+        let mut client = socket(response).await;
+        assert_eq!(message(&mut client).await, Message::binary(&b"\x01out"[..]));
+        // Some connection is idle, which must not hold the shutdown up.
+        let asked = it.world.asking("GET", "/clusters/demo/api/v1/pods");
+        let answer = it.request().await.1.respond(ResponseHead {
+            status: 200,
+            headers: Vec::new(),
+        });
+        answer.finish();
+        assert_eq!(asked.await.unwrap().status(), 200);
+        let World { running, .. } = Arc::into_inner(it.world).unwrap();
+        running.shutdown(std::time::Duration::from_millis(1)).await;
+        let Message::Binary(failure) = message(&mut client).await else {
+            panic!("no failure")
+        };
+        let failure: Value = serde_json::from_slice(&failure[1..]).unwrap();
+        assert_eq!(failure["message"], "the controller is shutting down");
+        assert_eq!(closed(&mut client).await.unwrap().0, 1011);
+    })
+    .await;
+}
+
+#[tokio::test]
 async fn spdy_passes_and_a_break_is_told_on_the_error_stream() {
     within(async {
         let mut it = Fast::start().await;
