@@ -117,7 +117,9 @@ impl Copy {
         let resident = self.resident()?;
         let seconds = start.elapsed().as_secs_f64();
         let mib = mebibytes();
-        eprintln!("{what}: {mib} MiB each way in {seconds:.1} s, resident at most {resident:?} KiB");
+        eprintln!(
+            "{what}: {mib} MiB each way in {seconds:.1} s, resident at most {resident:?} KiB"
+        );
         ensure!(resident.len() == 2, "a process is gone");
         ensure!(
             resident.iter().all(|kib| *kib <= RESIDENT),
@@ -135,7 +137,9 @@ fn write(path: &Path, mebibytes: usize) -> Result<[u8; 32]> {
     for _ in 0..mebibytes {
         let mut block = Vec::with_capacity(1 << 20);
         while block.len() < 1 << 20 {
-            state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1);
+            state = state
+                .wrapping_mul(6_364_136_223_846_793_005)
+                .wrapping_add(1);
             block.extend(state.to_le_bytes());
         }
         sha.update(&block);
