@@ -7,6 +7,7 @@ mod lent;
 mod patience;
 mod refusal;
 mod running;
+mod unread;
 
 use std::{pin::pin, sync::Arc, time::Duration};
 
@@ -21,11 +22,13 @@ use tokio::sync::watch;
 pub(crate) use self::{
     answer::{Reply, Writer},
     exchange::pairs,
+    unread::Upload,
 };
 use self::{
     exchange::Exchanges,
     lent::{Lent, Place},
     patience::HeadTimer,
+    unread::Unsent,
 };
 use crate::{
     handler::Handler,
@@ -53,6 +56,10 @@ const BUFFER: usize = 8192;
 /// takes the connection with it, which is then dropped and not closed, so that no part ever passes
 /// for the whole. What the gate refuses, and what failed before its answer began, is told in the
 /// header `controlplane-failure`, which no handler can send.
+///
+/// A client whose `TE` names `trailers` and `controlplane-failure` is told as well why an answer
+/// broke off, in a trailer of that name. For this the answer is chunked; the length that it has is
+/// in `controlplane-length` then.
 pub async fn serve<R, T>(runtime: R, io: T, gate: Gate, handler: Arc<dyn Handler>)
 where
     R: Runtime,
@@ -75,10 +82,11 @@ pub(crate) async fn serve_until<R, T>(
 {
     let meter = Meter::new();
     let place = Place::default();
-    let io = HyperIo::new(Lent::new(meter.wrap(io), &place));
+    let unsent = Unsent::default();
+    let io = HyperIo::new(Lent::new(meter.wrap(io), &place, unsent.clone()));
     // Each line of a header has four bytes more than the gate counts.
     let longest = gate.limit().saturating_add(4 * HEADERS).max(BUFFER);
-    let exchanges = Arc::new(Exchanges::new(runtime.clone(), gate, handler));
+    let exchanges = Arc::new(Exchanges::new(runtime.clone(), gate, handler, unsent));
     let serving = exchanges.clone();
     let connection = http1::Builder::new()
         .auto_date_header(false)
@@ -94,15 +102,19 @@ pub(crate) async fn serve_until<R, T>(
                 async move { serving.answer::<T>(request).await }
             }),
         );
-    let mut connection = pin!(connection.with_upgrades());
-    let left = pin!(async { leaving.wait_for(|leaving| *leaving).await.map(drop) });
-    let ended = match select(connection.as_mut(), left).await {
-        Either::Left((ended, _)) => ended,
-        Either::Right(_) => {
-            connection.as_mut().graceful_shutdown();
-            connection.await
+    // In a future of its own, which gives the connection back at its end.
+    let serving = async {
+        let mut connection = pin!(connection.with_upgrades());
+        let left = pin!(async { leaving.wait_for(|leaving| *leaving).await.map(drop) });
+        match select(connection.as_mut(), left).await {
+            Either::Left((ended, _)) => ended,
+            Either::Right(_) => {
+                connection.as_mut().graceful_shutdown();
+                connection.await
+            }
         }
     };
+    let ended = serving.await;
     if let Some(running) = exchanges.switched() {
         return running.ended().await;
     }

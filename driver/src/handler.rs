@@ -8,12 +8,10 @@ use controlplane_core::{
     Kind, RequestHead, ResponseHead, StreamEnd,
     rules::{Credentials, Gate},
 };
-use http_body_util::BodyExt;
-use hyper::body::Incoming;
 
 use crate::{
     body::{Broken, Event, Inflow, Outflow, Piece},
-    front::{self, Reply, Writer},
+    front::{self, Reply, Upload, Writer},
     upgrade::{UpgradeRequest, UpgradeResponder},
     websocket::{WebSocketRequest, WebSocketResponder},
 };
@@ -116,6 +114,7 @@ pub struct Request {
 ///
 /// Taking a piece makes room for the next. Over HTTP the client waits meanwhile; in JSON mode what
 /// is not taken is bounded by [`crate::Limits::recv_stream`], beyond which the request fails.
+/// Dropped, what still comes is read and dropped as well, as long as the answer is under way.
 #[derive(Debug)]
 pub struct Body {
     source: Source,
@@ -124,7 +123,7 @@ pub struct Body {
 
 #[derive(Debug)]
 enum Source {
-    Http(Incoming, Gate),
+    Http(Upload, Gate),
     Json(Outflow),
     Over,
 }
@@ -137,9 +136,9 @@ impl Body {
         }
     }
 
-    pub(crate) const fn http(incoming: Incoming, gate: Gate) -> Self {
+    pub(crate) const fn http(upload: Upload, gate: Gate) -> Self {
         Self {
-            source: Source::Http(incoming, gate),
+            source: Source::Http(upload, gate),
             trailers: Vec::new(),
         }
     }
@@ -153,7 +152,7 @@ impl Body {
     pub async fn next(&mut self) -> Option<Result<Bytes, Broken>> {
         let piece = match &mut self.source {
             Source::Over => return None,
-            Source::Http(incoming, gate) => data(incoming, gate, &mut self.trailers).await,
+            Source::Http(upload, gate) => data(upload, gate, &mut self.trailers).await,
             Source::Json(flow) => match flow.next().await {
                 Some(Piece::Data(_, data)) => Some(Ok(data)),
                 Some(Piece::End) => None,
@@ -176,12 +175,12 @@ impl Body {
 
 /// The next data of an HTTP body; what follows the last goes to `trailers`.
 async fn data(
-    incoming: &mut Incoming,
+    upload: &mut Upload,
     gate: &Gate,
     trailers: &mut Headers,
 ) -> Option<Result<Bytes, Broken>> {
     loop {
-        let frame = match incoming.frame().await? {
+        let frame = match upload.frame().await? {
             Ok(frame) => frame,
             Err(_) => return Some(Err(Broken)),
         };
@@ -291,15 +290,15 @@ impl BodyWriter {
         }
     }
 
-    /// The answer broke off. The text reaches the controller in JSON mode; over HTTP, where the
-    /// connection breaks off with it, it is logged.
+    /// The answer broke off. The text reaches the controller; a client of [`crate::serve`] that
+    /// does not ask for it in `TE` sees the connection break off.
     pub fn abort(mut self, text: impl Into<String>) {
         self.break_off(text.into());
     }
 
     fn break_off(&mut self, text: String) {
         match mem::replace(&mut self.0, Sink::Over) {
-            Sink::Http(_) => tracing::debug!(?text, "an answer broke off"),
+            Sink::Http(writer) => writer.break_off(text),
             Sink::Json(mut inflow) => inflow.end(StreamEnd::Broken(text)),
             Sink::Over => {}
         }

@@ -14,8 +14,14 @@ use http::HeaderMap;
 use http_body::{Body, Frame, SizeHint};
 use thiserror::Error;
 
-use super::running::Running;
+use super::{
+    refusal,
+    running::Running,
+    unread::{Discarding, Unsent},
+};
 use crate::{body::Broken, handler::Headers};
+
+pub(super) const NO_ANSWER: &str = "the request's handler ended without a complete answer";
 
 /// What a handler says first.
 #[derive(Debug)]
@@ -57,7 +63,7 @@ impl Reply {
 #[derive(Debug)]
 pub(crate) struct Writer {
     pieces: mpsc::Sender<Bytes>,
-    end: oneshot::Sender<Headers>,
+    end: oneshot::Sender<Result<Headers, String>>,
 }
 
 impl Writer {
@@ -72,7 +78,12 @@ impl Writer {
 
     /// The body is complete.
     pub(crate) fn finish(self, trailers: Headers) {
-        let _ = self.end.send(trailers);
+        let _ = self.end.send(Ok(trailers));
+    }
+
+    /// It will not be.
+    pub(crate) fn break_off(self, text: String) {
+        let _ = self.end.send(Err(text));
     }
 }
 
@@ -80,15 +91,15 @@ impl Writer {
 #[derive(Debug)]
 pub(super) struct Pieces {
     taken: mpsc::Receiver<Bytes>,
-    /// The trailers, behind the last piece.
-    ended: oneshot::Receiver<Headers>,
+    /// The trailers, behind the last piece, or why there are none.
+    ended: oneshot::Receiver<Result<Headers, String>>,
 }
 
 /// The body of an answer breaks off.
-#[derive(Clone, Copy, Debug, Eq, Error, PartialEq)]
+#[derive(Clone, Debug, Eq, Error, PartialEq)]
 pub(super) enum AnswerError {
-    #[error("the handler broke off its answer")]
-    Broken,
+    #[error("{0}")]
+    Broken(String),
     #[error("the answer is longer than its Content-Length")]
     Long,
     #[error("the answer is shorter than its Content-Length")]
@@ -106,30 +117,41 @@ pub(super) enum ResponseBody {
 /// A body that a handler still makes.
 pub(super) struct Pour {
     pieces: Pieces,
-    /// What is missing of the declared length: hyper would cut what is longer, and call it whole.
-    left: Option<u64>,
+    framing: Framing,
     trailers: fn(Headers) -> HeaderMap,
     running: Option<Running>,
+    unread: Option<(Discarding, Unsent)>,
     /// How it breaks off, once hyper had a turn to send what came before.
     broken: Option<AnswerError>,
 }
 
+/// How the end of a body shows.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub(super) struct Framing {
+    /// What is missing of the declared length: hyper would cut what is longer, and call it whole.
+    pub(super) left: Option<u64>,
+    /// It is in chunks, behind which a trailer can tell of a failure.
+    pub(super) told: bool,
+}
+
 impl Pour {
-    /// A body of `left` bytes, where that was declared, whose handler is `running`.
+    /// A body whose handler is `running`, with what becomes of the request's.
     pub(super) fn new(
         pieces: Pieces,
-        left: Option<u64>,
+        framing: Framing,
         trailers: fn(Headers) -> HeaderMap,
         running: Running,
+        unread: (Discarding, Unsent),
     ) -> Self {
         let mut pour = Self {
             pieces,
-            left,
+            framing,
             trailers,
             running: Some(running),
+            unread: Some(unread),
             broken: None,
         };
-        if left == Some(0) {
+        if framing.left == Some(0) {
             pour.complete();
         }
         pour
@@ -143,7 +165,7 @@ impl Pour {
     }
 
     fn count(&mut self, data: &Bytes) -> Result<(), AnswerError> {
-        let Some(left) = &mut self.left else {
+        let Some(left) = &mut self.framing.left else {
             return Ok(());
         };
         let len = data.len() as u64;
@@ -155,13 +177,18 @@ impl Pour {
     }
 
     fn poll(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, AnswerError>>> {
-        if let Some(error) = self.broken {
+        if let Some(error) = self.broken.clone() {
             return Poll::Ready(Some(Err(error)));
         }
         let error = match ready!(self.poll_next(cx)) {
             Ok(frame) => return Poll::Ready(frame.map(Ok)),
             Err(error) => error,
         };
+        tracing::debug!(%error, "an answer broke off");
+        if self.framing.told {
+            let told = refusal::trailer(&error.to_string());
+            return Poll::Ready(Some(Ok(Frame::trailers(told))));
+        }
         // At an error hyper would forget what it has not sent, be it the head.
         self.broken = Some(error);
         cx.waker().wake_by_ref();
@@ -175,16 +202,27 @@ impl Pour {
         if let Some(data) = ready!(self.pieces.taken.poll_next_unpin(cx)) {
             return Poll::Ready(self.count(&data).map(|()| Some(Frame::data(data))));
         }
-        let Ok(trailers) = ready!(self.pieces.ended.poll_unpin(cx)) else {
-            return Poll::Ready(Err(AnswerError::Broken));
+        let trailers = match ready!(self.pieces.ended.poll_unpin(cx)) {
+            Ok(Ok(trailers)) => trailers,
+            Ok(Err(text)) => return Poll::Ready(Err(AnswerError::Broken(text))),
+            Err(_) => return Poll::Ready(Err(AnswerError::Broken(NO_ANSWER.into()))),
         };
-        if self.left.is_some_and(|left| left > 0) {
+        if self.framing.left.is_some_and(|left| left > 0) {
             return Poll::Ready(Err(AnswerError::Short));
         }
         self.complete();
         let trailers = (self.trailers)(trailers);
         let frame = (!trailers.is_empty()).then(|| Frame::trailers(trailers));
         Poll::Ready(Ok(frame))
+    }
+}
+
+/// hyper has all of it, or there is nobody to have it.
+impl Drop for Pour {
+    fn drop(&mut self) {
+        if let Some((discarding, unsent)) = self.unread.take() {
+            unsent.put(discarding);
+        }
     }
 }
 
@@ -204,7 +242,12 @@ impl Body for ResponseBody {
     }
 
     fn is_end_stream(&self) -> bool {
-        matches!(self, Self::Empty | Self::Text(None))
+        match self {
+            Self::Empty | Self::Text(None) => true,
+            Self::Text(Some(_)) => false,
+            // Behind the last piece the end follows at once.
+            Self::Pour(pour) => pour.framing.told && pour.framing.left == Some(0),
+        }
     }
 
     fn size_hint(&self) -> SizeHint {

@@ -9,19 +9,21 @@ use controlplane_core::{
     PeerFault, RequestHead, ResponseHead,
     rules::{self, Admitted, Gate},
 };
+use futures_channel::oneshot;
 use futures_util::{AsyncRead, AsyncWrite};
 use http::{
     HeaderMap, HeaderName, HeaderValue, Request as HttpRequest, Response, StatusCode, Version,
-    header::{CONTENT_LENGTH, TRAILER},
+    header::{CONTENT_LENGTH, EXPECT, TE, TRAILER},
     request::Parts,
 };
 use hyper::{body::Incoming, upgrade::OnUpgrade};
 
 use super::{
-    answer::{Outcome, Pieces, Pour, Reply, ResponseBody},
+    answer::{Framing, NO_ANSWER, Outcome, Pieces, Pour, Reply, ResponseBody},
     lent::Lent,
-    refusal::{FAILURE, failed, failure, refused},
+    refusal::{FAILURE, LENGTH, failed, failure, refused},
     running::Running,
+    unread::{Discarding, Unsent, Upload},
 };
 use crate::{
     handler::{Body, BoxFuture, Handler, Headers, Request, Responder},
@@ -31,8 +33,6 @@ use crate::{
     upgrade::{ClientIo, UpgradeRequest, UpgradeResponder},
 };
 
-const NO_ANSWER: &str = "the request's handler ended without a complete answer";
-
 /// The exchanges of one connection.
 pub(super) struct Exchanges<R> {
     runtime: R,
@@ -40,15 +40,22 @@ pub(super) struct Exchanges<R> {
     handler: Arc<dyn Handler>,
     /// Of the request that switched protocols.
     switched: Mutex<Option<Running>>,
+    unsent: Unsent,
 }
 
 impl<R: Runtime> Exchanges<R> {
-    pub(super) const fn new(runtime: R, gate: Gate, handler: Arc<dyn Handler>) -> Self {
+    pub(super) const fn new(
+        runtime: R,
+        gate: Gate,
+        handler: Arc<dyn Handler>,
+        unsent: Unsent,
+    ) -> Self {
         Self {
             runtime,
             gate,
             handler,
             switched: Mutex::new(None),
+            unsent,
         }
     }
 
@@ -78,16 +85,28 @@ impl<R: Runtime> Exchanges<R> {
             Ok(admitted) => admitted,
             Err(fault) => return Ok(refused(fault)),
         };
-        let bodiless = admitted.head.method == "HEAD";
+        let taker = Taker {
+            bodiless: admitted.head.method == "HEAD",
+            told: is_told(&parts.headers),
+        };
+        let (upload, unread) = Upload::new(incoming);
+        let (answered, answer) = oneshot::channel();
+        let waits = parts.headers.contains_key(EXPECT);
+        let discarding = unread.discard(&self.runtime, waits.then_some(answer));
         let (reply, outcome) = Reply::new();
         let handling = if admitted.upgrade.is_some() {
             self.upgrade(admitted, reply, switch::<T>(upgrade))
         } else {
-            self.handle(admitted, reply, incoming)
+            self.handle(admitted, reply, upload)
         };
         let running = Running::start(&self.runtime, handling);
-        Ok(match outcome.await {
-            Ok(Outcome::Answer(head, pieces)) => response(head, pieces, running, bodiless),
+        let outcome = outcome.await;
+        drop(answered);
+        Ok(match outcome {
+            Ok(Outcome::Answer(head, pieces)) => {
+                let unread = (discarding, self.unsent.clone());
+                response(head, pieces, running, unread, taker)
+            }
             Ok(Outcome::Failed(text)) => {
                 running.let_go();
                 failed(text)
@@ -97,7 +116,7 @@ impl<R: Runtime> Exchanges<R> {
         })
     }
 
-    fn handle(&self, admitted: Admitted, reply: Reply, body: Incoming) -> BoxFuture<'static, ()> {
+    fn handle(&self, admitted: Admitted, reply: Reply, body: Upload) -> BoxFuture<'static, ()> {
         let request = Request {
             head: admitted.head,
             credentials: admitted.credentials,
@@ -179,12 +198,32 @@ where
     })
 }
 
+/// Who takes an answer.
+#[derive(Clone, Copy, Debug)]
+struct Taker {
+    /// Asks for the head only.
+    bodiless: bool,
+    /// Understands the trailer that tells why an answer broke off.
+    told: bool,
+}
+
+/// Whether the client takes trailers, and this one for what it is.
+fn is_told(headers: &HeaderMap) -> bool {
+    let has = |name: &str| {
+        let lines = headers.get_all(TE).into_iter();
+        let mut tokens = lines.filter_map(|line| line.to_str().ok());
+        tokens.any(|line| line.split(',').any(|t| t.trim().eq_ignore_ascii_case(name)))
+    };
+    has("trailers") && has(FAILURE.as_str())
+}
+
 /// An answer of the handler's.
 fn response(
     head: ResponseHead,
     pieces: Pieces,
     running: Running,
-    mut bodiless: bool,
+    unread: (Discarding, Unsent),
+    taker: Taker,
 ) -> Response<ResponseBody> {
     let code = if head.status == 0 { 200 } else { head.status };
     let Ok(status) = StatusCode::from_u16(code) else {
@@ -198,19 +237,37 @@ fn response(
     if status == StatusCode::NO_CONTENT {
         headers.remove(CONTENT_LENGTH);
     }
-    bodiless |= matches!(status, StatusCode::NO_CONTENT | StatusCode::NOT_MODIFIED);
-    let length = headers.get(CONTENT_LENGTH);
-    let length = length.and_then(|value| value.to_str().ok()?.parse().ok());
-    if length.is_none() && !bodiless {
-        // hyper sends those trailers that were announced.
-        headers.extend(header_map(announced));
-    }
-    let left = if bodiless { Some(0) } else { length };
-    let body = Pour::new(pieces, left, trailers, running);
+    let none = [StatusCode::NO_CONTENT, StatusCode::NOT_MODIFIED];
+    let bodiless = taker.bodiless || none.contains(&status);
+    let framing = frame(&mut headers, announced, bodiless, taker.told);
+    let body = Pour::new(pieces, framing, trailers, running, unread);
     let mut response = Response::new(ResponseBody::Pour(body));
     *response.status_mut() = status;
     *response.headers_mut() = headers;
     response
+}
+
+/// Has the headers say how the body ends.
+fn frame(headers: &mut HeaderMap, announced: Headers, bodiless: bool, told: bool) -> Framing {
+    if bodiless {
+        let left = Some(0);
+        return Framing { left, told: false };
+    }
+    let length = headers.get(CONTENT_LENGTH);
+    let left: Option<u64> = length.and_then(|value| value.to_str().ok()?.parse().ok());
+    // What is empty cannot break off.
+    let told = told && left != Some(0);
+    if left.is_none() {
+        // hyper sends those trailers that were announced.
+        headers.extend(header_map(announced));
+    }
+    if told {
+        headers.append(TRAILER, FAILURE.into());
+        if let Some(length) = headers.remove(CONTENT_LENGTH) {
+            headers.insert(LENGTH, length);
+        }
+    }
+    Framing { left, told }
 }
 
 fn named(headers: &[(String, String)], wanted: &str) -> Headers {
@@ -232,6 +289,7 @@ fn header_map(headers: Headers) -> HeaderMap {
         let pair = (HeaderName::try_from(name), HeaderValue::try_from(value));
         if let (Ok(name), Ok(value)) = pair
             && name != FAILURE
+            && name != LENGTH
         {
             map.append(name, value);
         }

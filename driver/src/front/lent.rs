@@ -4,10 +4,12 @@ use std::{
     io,
     pin::Pin,
     sync::{Arc, Mutex, PoisonError},
-    task::{Context, Poll},
+    task::{Context, Poll, ready},
 };
 
 use futures_util::{AsyncRead, AsyncWrite};
+
+use super::unread::Unsent;
 
 /// Where a connection returns to.
 pub(super) struct Place<T>(Arc<Mutex<Option<T>>>);
@@ -29,13 +31,15 @@ impl<T> Place<T> {
 pub(super) struct Lent<T> {
     io: Option<T>,
     place: Arc<Mutex<Option<T>>>,
+    unsent: Unsent,
 }
 
 impl<T> Lent<T> {
-    pub(super) fn new(io: T, place: &Place<T>) -> Self {
+    pub(super) fn new(io: T, place: &Place<T>, unsent: Unsent) -> Self {
         Self {
             io: Some(io),
             place: place.0.clone(),
+            unsent,
         }
     }
 
@@ -79,7 +83,9 @@ impl<T: AsyncWrite + Unpin> AsyncWrite for Lent<T> {
     }
 
     fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(self.io()?).poll_flush(cx)
+        ready!(Pin::new(self.io()?).poll_flush(cx))?;
+        self.unsent.clear();
+        Poll::Ready(Ok(()))
     }
 
     fn poll_close(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {

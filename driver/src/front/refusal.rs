@@ -12,6 +12,8 @@ use super::answer::ResponseBody;
 
 /// Names the failure.
 pub(super) const FAILURE: HeaderName = HeaderName::from_static("controlplane-failure");
+/// The length of an answer that has no `Content-Length` because it may end with [`FAILURE`].
+pub(super) const LENGTH: HeaderName = HeaderName::from_static("controlplane-length");
 /// Longest text in the header, in bytes.
 const LONGEST: usize = 1024;
 
@@ -41,6 +43,11 @@ pub(super) fn failure(status: StatusCode, mut text: String) -> Response<Response
     *response.status_mut() = status;
     *response.headers_mut() = headers;
     response
+}
+
+/// What follows an answer that broke off.
+pub(super) fn trailer(text: &str) -> HeaderMap {
+    HeaderMap::from_iter([(FAILURE, value(text))])
 }
 
 /// A text as the value of a header, in UTF-8: of one line, and bounded.

@@ -14,7 +14,8 @@ use super::client::{
 };
 use crate::body::{Broken, Event, Inflow, Outflow, Piece};
 
-/// Sends the body of a request. Dropped unfinished, the request is cancelled.
+/// Sends the body of a request. Dropped unfinished, the request is cancelled, unless its answer has
+/// begun, which then goes on to its end.
 #[must_use]
 pub struct RequestBody(Option<Half>);
 
@@ -71,10 +72,13 @@ impl Drop for RequestBody {
                 let text = "the client broke off the request";
                 inflow.end(StreamEnd::Broken(text.into()));
             }
-            Some(Half::Fast(_, exchange)) if !exchange.is_finished() => {
-                exchange.give_up(Failure::Cancelled);
+            Some(Half::Fast(sink, exchange)) => {
+                if !exchange.is_finished() {
+                    exchange.let_go();
+                }
+                drop(sink);
             }
-            Some(Half::Fast(..)) | None => {}
+            None => {}
         }
     }
 }
@@ -200,6 +204,8 @@ impl Drop for Json {
 pub(super) struct Fast {
     exchange: Exchange,
     stage: Stage,
+    /// What is missing of a body that is chunked although its length is known.
+    left: Option<u64>,
     trailers: HeaderMap,
 }
 
@@ -216,6 +222,7 @@ impl Fast {
         Self {
             exchange,
             stage: Stage::Waiting(arrival),
+            left: None,
             trailers: HeaderMap::new(),
         }
     }
@@ -226,14 +233,18 @@ impl Fast {
             return Err(Failure::Disconnected);
         };
         let arrived = arrival.await.unwrap_or(Err(Failure::Disconnected));
-        let arrived = match arrived {
+        let mut arrived = match arrived {
             Ok(arrived) => arrived,
             Err(failure) => return self.failed(failure),
         };
-        match failure_of(&arrived.response) {
-            Some(failure) => self.failed(failure),
-            None => Ok(arrived),
+        if let Some(failure) = failure_of(&arrived.response) {
+            return self.failed(failure);
         }
+        match client::take_length(arrived.response.headers_mut()) {
+            Ok(left) => self.left = left,
+            Err(failure) => return self.failed(failure),
+        }
+        Ok(arrived)
     }
 
     pub(super) async fn head(&mut self) -> Result<ResponseHead, Failure> {
@@ -270,10 +281,7 @@ impl Fast {
                 return None;
             };
             let frame = match body.frame().await {
-                None => {
-                    self.complete();
-                    return None;
-                }
+                None => return self.end().err().map(Err),
                 Some(Err(error)) => {
                     let failure = self.exchange.failure(&error);
                     return Some(self.failed(failure));
@@ -282,10 +290,32 @@ impl Fast {
             };
             match frame.into_data() {
                 Ok(data) if data.is_empty() => {}
-                Ok(data) => return Some(Ok(data)),
+                Ok(data) => return Some(self.count(data)),
                 Err(frame) => self.trailers = frame.into_trailers().unwrap_or_default(),
             }
         }
+    }
+
+    fn count(&mut self, data: Bytes) -> Result<Bytes, Failure> {
+        if let Some(left) = &mut self.left {
+            match left.checked_sub(data.len() as u64) {
+                Some(rest) => *left = rest,
+                None => return self.failed(Failure::Fault(PeerFault::Malformed)),
+            }
+        }
+        Ok(data)
+    }
+
+    /// HTTP has come to the end of the answer.
+    fn end(&mut self) -> Result<(), Failure> {
+        if let Some(failure) = client::take_failure(&mut self.trailers) {
+            return self.failed(failure);
+        }
+        if self.left.is_some_and(|left| left > 0) {
+            return self.failed(Failure::Fault(PeerFault::Malformed));
+        }
+        self.complete();
+        Ok(())
     }
 
     fn complete(&mut self) {

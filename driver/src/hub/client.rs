@@ -30,7 +30,7 @@ use hyper::{
 use self::pool::Pool;
 pub(super) use self::{
     exchange::Exchange,
-    head::{failure_of, pairs, response_head, trailers},
+    head::{failure_of, pairs, response_head, take_failure, take_length, trailers},
     upload::{Sink, Upload},
 };
 use crate::{duplex::ByteStream, handler::BoxFuture, runtime::Runtime};
@@ -218,6 +218,7 @@ impl Client {
             }
             (Err((failure, _)), _) => return Err(failure),
         };
+        exchange.answered()?;
         Ok(Arrived {
             response,
             wire,

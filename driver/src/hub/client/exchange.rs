@@ -27,6 +27,8 @@ pub(in crate::hub) struct Exchange(Arc<Mutex<State>>);
 
 struct State {
     held: Option<Held>,
+    /// The answer's head has come.
+    answered: bool,
     /// Why it was given up at this end.
     given_up: Option<Failure>,
     body: Body,
@@ -48,6 +50,7 @@ impl Exchange {
         };
         Self(Arc::new(Mutex::new(State {
             held: None,
+            answered: false,
             given_up: None,
             body,
         })))
@@ -73,6 +76,27 @@ impl Exchange {
         if let Some(held) = &state.held {
             held.abort.abort();
         }
+    }
+
+    /// The answer's head has come.
+    ///
+    /// # Errors
+    ///
+    /// Nobody wants it any more.
+    pub(super) fn answered(&self) -> Result<(), Failure> {
+        let mut state = self.lock();
+        state.answered = state.given_up.is_none();
+        state.given_up.clone().map_or(Ok(()), Err)
+    }
+
+    /// The request's body will never be complete: without an answer this is the end, and an answer
+    /// that has begun goes on without it. Returns whether it does.
+    pub(in crate::hub) fn let_go(&self) -> bool {
+        let answered = self.lock().answered;
+        if !answered {
+            self.give_up(Failure::Cancelled);
+        }
+        answered
     }
 
     /// The request's body is complete.

@@ -5,8 +5,12 @@ use http::{
     HeaderMap, HeaderName, HeaderValue, Method, Request, Response, StatusCode, Uri, header,
 };
 
-/// In an answer of 502: there is no answer, for this cause.
+/// In an answer of 502: there is no answer, for this cause. Behind an answer: it broke off.
 const FAILURE: &str = "controlplane-failure";
+/// The length of an answer that is chunked, so that it can end with [`FAILURE`].
+const LENGTH: &str = "controlplane-length";
+/// What answers may end with.
+const TRAILERS: HeaderValue = HeaderValue::from_static("trailers, controlplane-failure");
 /// HTTP wants one; the agent does not look at it.
 const HOST: HeaderValue = HeaderValue::from_static("kubernetes");
 /// That of a header, with what JSON puts around it, as the core counts.
@@ -36,7 +40,7 @@ pub(super) fn request(head: RequestHead, has_body: bool) -> Result<Request<()>, 
     let headers = request.headers_mut();
     *headers = map(head.headers).ok_or_else(|| refused(PeerFault::Header))?;
     headers.insert(header::HOST, HOST);
-    headers.insert(header::TE, HeaderValue::from_static("trailers"));
+    headers.insert(header::TE, TRAILERS);
     // hyper leaves the body of a GET out unless its length or this says that there is one.
     if has_body && !headers.contains_key(header::CONTENT_LENGTH) {
         let chunked = HeaderValue::from_static("chunked");
@@ -50,10 +54,31 @@ pub(in crate::hub) fn failure_of<B>(response: &Response<B>) -> Option<Failure> {
     if response.status() != StatusCode::BAD_GATEWAY {
         return None;
     }
-    let text = response.headers().get(FAILURE)?;
-    Some(Failure::Agent(
-        String::from_utf8_lossy(text.as_bytes()).into_owned(),
-    ))
+    response.headers().get(FAILURE).map(agent)
+}
+
+fn agent(text: &HeaderValue) -> Failure {
+    Failure::Agent(String::from_utf8_lossy(text.as_bytes()).into_owned())
+}
+
+/// What the agent says behind an answer that broke off.
+pub(in crate::hub) fn take_failure(trailers: &mut HeaderMap) -> Option<Failure> {
+    trailers.remove(FAILURE).as_ref().map(agent)
+}
+
+/// Gives an answer back the length that it was declared with, and returns it where it is chunked
+/// all the same.
+pub(in crate::hub) fn take_length(headers: &mut HeaderMap) -> Result<Option<u64>, Failure> {
+    let Some(length) = headers.remove(LENGTH) else {
+        return Ok(None);
+    };
+    let text = length.to_str().ok();
+    let parsed = text.and_then(|text| text.parse().ok());
+    if parsed.is_none() || headers.contains_key(header::CONTENT_LENGTH) {
+        return Err(Failure::Fault(PeerFault::Malformed));
+    }
+    headers.insert(header::CONTENT_LENGTH, length);
+    Ok(parsed)
 }
 
 /// The answer's head as it is relayed.

@@ -77,6 +77,10 @@ impl Sink {
 impl Flow {
     fn end(&mut self) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
         if !self.exchange.is_finished() {
+            if self.exchange.let_go() {
+                // The connection ends with the answer.
+                return Poll::Pending;
+            }
             return self.fail(BodyError::Broken);
         }
         if self.left.is_some_and(|left| left > 0) {
