@@ -19,6 +19,7 @@ use hyper::upgrade::OnUpgrade;
 use hyper_util::rt::TokioIo;
 use tokio::{
     io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _, split},
+    sync::Notify,
     time::{sleep, timeout},
 };
 use tokio_util::compat::{Compat, FuturesAsyncReadCompatExt as _};
@@ -179,6 +180,7 @@ impl Carrier {
             pulse: &pulse,
             terms,
             down: AtomicU64::new(0),
+            half: Notify::new(),
         };
         let bytes_in = audit.bytes_in();
         let ended = {
@@ -195,7 +197,11 @@ impl Carrier {
             if matches!(ended, Ended::Cluster) && lock(&follower).is_complete() {
                 // What the client still says may concern the cluster.
                 let _ = timeout(LEAVING, to.shutdown()).await;
-                let _ = timeout(LEAVING, up).await;
+                tokio::select! {
+                    _ = up => {}
+                    () = ways.half.notified() => {}
+                    () = sleep(FAREWELL) => {}
+                }
             }
             ended
         };
@@ -221,6 +227,8 @@ struct Ways<'a> {
     terms: Terms,
     /// Bytes that went to the client.
     down: AtomicU64,
+    /// Told when the client has no more to send.
+    half: Notify,
 }
 
 impl Ways<'_> {
@@ -289,6 +297,7 @@ impl Ways<'_> {
         // The client may have gone altogether, or ended this half only: it shows in whether the
         // cluster goes on.
         let _ = to.shutdown().await;
+        self.half.notify_one();
         loop {
             let before = self.down.load(Ordering::Relaxed);
             sleep(self.terms.write).await;
