@@ -53,7 +53,7 @@ impl World {
         }
         if self.rng.chance(180) {
             let plan = match self.weather {
-                Weather::Still => fast::Plan::sound(&mut self.rng),
+                Weather::Still => fast::Plan::sound(&mut self.rng, 20_000),
                 _ => fast::Plan::new(&mut self.rng, self.weather.is_storm()),
             };
             return self.fast(plan);
