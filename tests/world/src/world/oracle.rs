@@ -150,7 +150,11 @@ fn bounds(who: &str, stats: &Stats, limits: &Limits, fast: bool) -> Check {
     let out = (limits.send_total + piece) * modes + whole;
     for (what, is, may) in [
         ("streams", stats.streams_open, limits.streams * modes),
-        ("bytes for local ends", stats.held_in, limits.recv_total * modes),
+        (
+            "bytes for local ends",
+            stats.held_in,
+            limits.recv_total * modes,
+        ),
         ("bytes for the socket", stats.held_out, out),
     ] {
         if is > may {

@@ -53,10 +53,7 @@ impl World {
         let service = &fast.ends[Side::Agent as usize];
         let never = service.id.is_none();
         let refused = fast.plan.forbidden || self.weather.is_storm() || self.agent.stopping;
-        let by_peer = matches!(
-            service.over,
-            Some(Over::Reset | Over::Dropped | Over::Gone)
-        );
+        let by_peer = matches!(service.over, Some(Over::Reset | Over::Dropped | Over::Gone));
         let explained = match failure {
             _ if fast.tainted => true,
             // That the agent is lost is told right behind: see `poll_controller`.
@@ -68,7 +65,9 @@ impl World {
         };
         match explained {
             true => Ok(()),
-            false => Err(format!("stream {n} failed without a cause: {failure} {fast:?}")),
+            false => Err(format!(
+                "stream {n} failed without a cause: {failure} {fast:?}"
+            )),
         }
     }
 

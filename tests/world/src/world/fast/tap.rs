@@ -115,7 +115,11 @@ fn frames(message: &[u8]) -> Option<Vec<Seen>> {
             stream: u32::from_be_bytes([s3, s2, s1, s0]),
             length: u32::from_be_bytes([l3, l2, l1, l0]),
         };
-        let payload = if kind == DATA { seen.length as usize } else { 0 };
+        let payload = if kind == DATA {
+            seen.length as usize
+        } else {
+            0
+        };
         let (_, after) = after.split_at_checked(payload)?;
         if version != 0 || kind > GO_AWAY {
             return None;

@@ -70,7 +70,11 @@ impl World {
     /// Streams that their opener never opened.
     fn new_streams(&mut self, from: Side) -> Vec<u8> {
         let storm = self.weather.is_storm();
-        let most = if storm && self.rng.chance(200) { 300 } else { 4 };
+        let most = if storm && self.rng.chance(200) {
+            300
+        } else {
+            4
+        };
         let many = self.rng.len(1, most) as u32;
         let first = FAR + 0x10_0000 + 1000 * self.rng.below(1 << 16) as u32;
         let odd = u32::from(from == Side::Agent);
@@ -99,15 +103,16 @@ impl World {
 
     /// About a stream that is there.
     fn about_a_victim(&mut self) -> Vec<u8> {
-        let open: Vec<(u32, u64)> = self.tap.iter().flat_map(|tap| &tap.streams).fold(
-            Vec::new(),
-            |mut open, (id, n)| {
-                if self.fasts.get(n).is_some_and(crate::fast::Fast::is_open) {
-                    open.push((*id, *n));
-                }
-                open
-            },
-        );
+        let open: Vec<(u32, u64)> =
+            self.tap
+                .iter()
+                .flat_map(|tap| &tap.streams)
+                .fold(Vec::new(), |mut open, (id, n)| {
+                    if self.fasts.get(n).is_some_and(crate::fast::Fast::is_open) {
+                        open.push((*id, *n));
+                    }
+                    open
+                });
         if open.is_empty() {
             return Vec::new();
         }
