@@ -328,9 +328,13 @@ impl Fast {
     #[must_use]
     pub fn charge_at_most(&self, side: Side) -> usize {
         let (from, to) = (&self.ends[side.other() as usize], &self.ends[side as usize]);
-        let datagrams = from.datagrams.len().saturating_sub(to.heard);
-        let pieces = to.reader.waiting.len() + datagrams + 4;
-        self.under_way(side) + pieces * controlplane_core::Limits::MIN_CHARGE
+        let charge = controlplane_core::Limits::MIN_CHARGE;
+        if self.plan.carries == Carries::Udp {
+            // Those that were taken count until no more wait behind them.
+            let sent = self.framed[side.other() as usize].sent;
+            return sent + (from.datagrams.len() + 4) * charge;
+        }
+        self.under_way(side) + (to.reader.waiting.len() + 4) * charge
     }
 
     /// Whether `from` has sent all that it was granted.

@@ -81,21 +81,21 @@ impl Plan {
                 1 if carries != Carries::Http => Dial::Silent,
                 _ => Dial::Accepts,
             },
-            voices: [(); 2].map(|()| Voice::new(rng, carries, storm)),
+            voices: Side::BOTH.map(|side| Voice::new(rng, carries, side, storm)),
             breaks: breaks.then(|| (side, rng.millis(0, 20_000))),
         }
     }
 
-    /// One that nothing can make fail.
-    pub fn sound(rng: &mut Rng) -> Self {
+    /// One that nothing can make fail, as long as there is room for so many bytes.
+    pub fn sound(rng: &mut Rng, amount: usize) -> Self {
         let carries = match rng.below(3) {
             0 => Carries::Http,
             1 => Carries::Tcp,
             _ => Carries::Udp,
         };
         let voice = Voice {
-            amount: if carries == Carries::Udp { 5 } else { 20_000 },
-            piece: 3000,
+            amount: if carries == Carries::Udp { 5 } else { amount },
+            piece: (amount / 5).max(16),
             finish: Finish::Clean,
             last: false,
             sated: None,
@@ -113,14 +113,14 @@ impl Plan {
 
     /// The same, that only a shutdown ends.
     pub fn idle(rng: &mut Rng) -> Self {
-        let mut plan = Self::sound(rng);
+        let mut plan = Self::sound(rng, 100);
         plan.voices[Side::Controller as usize].finish = Finish::Never;
         plan
     }
 }
 
 impl Voice {
-    fn new(rng: &mut Rng, carries: Carries, storm: bool) -> Self {
+    fn new(rng: &mut Rng, carries: Carries, side: Side, storm: bool) -> Self {
         let pace = |rng: &mut Rng| match rng.below(12) {
             0 if storm => (2000, 40_000),
             1..=4 => (1, 400),
@@ -136,8 +136,10 @@ impl Voice {
             (_, 5) => (rng.len(1, 300), rng.len(1, 10)),
             _ => (rng.len(1, 3000), rng.len(100, 3000)),
         };
+        // By what its client says a connection is known.
+        let least = usize::from(carries == Carries::Http && side == Side::Controller);
         Self {
-            amount,
+            amount: amount.max(least),
             piece,
             finish: match rng.below(12) {
                 0 => Finish::Never,

@@ -3,7 +3,7 @@ use super::*;
 /// The client said three pieces, or three datagrams.
 fn said(carries: Carries) -> (Fast, [Bytes; 3]) {
     let mut rng = Rng::new(1);
-    let mut plan = Plan::sound(&mut rng);
+    let mut plan = Plan::sound(&mut rng, 20_000);
     plan.carries = carries;
     let mut fast = Fast::new(7, plan, 1);
     let pieces = [(); 3].map(|()| {

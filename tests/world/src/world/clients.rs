@@ -48,12 +48,15 @@ impl World {
         let next = self.rng.millis(50, longest);
         self.after(next, Event::Request);
         if self.rng.chance(100) {
-            let plan = tunnel::Plan::new(&mut self.rng, self.weather.is_storm());
+            let plan = match self.weather {
+                Weather::Still => tunnel::Plan::sound(&mut self.rng),
+                _ => tunnel::Plan::new(&mut self.rng, self.weather.is_storm()),
+            };
             return self.tunnel(plan);
         }
         if self.rng.chance(180) {
             let plan = match self.weather {
-                Weather::Still => fast::Plan::sound(&mut self.rng),
+                Weather::Still => fast::Plan::sound(&mut self.rng, 20_000),
                 _ => fast::Plan::new(&mut self.rng, self.weather.is_storm()),
             };
             return self.fast(plan);

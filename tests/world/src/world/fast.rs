@@ -23,6 +23,9 @@ use crate::{
     tunnel::Dial,
 };
 
+/// Connections whose client nobody is: see [`World::fasts_without_client_end`].
+const NOBODYS: u64 = u64::MAX;
+
 /// What an end does next.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub(super) enum Act {
@@ -132,6 +135,9 @@ impl World {
 
     pub(super) fn fast_event(&mut self, n: u64, side: Side, act: Act) -> Check {
         let calm = self.calm;
+        if n == NOBODYS {
+            self.fasts_without_client_end();
+        }
         let Some(fast) = self.fasts.get_mut(&n) else {
             return Ok(());
         };
@@ -157,6 +163,8 @@ impl World {
     /// Nobody is slow any more.
     pub(super) fn fasts_calm_down(&mut self) {
         let all: Vec<u64> = self.fasts.keys().copied().collect();
+        let silence = Duration::from_secs(90);
+        self.after(silence, Event::Fast(NOBODYS, Side::Agent, Act::Breaks));
         for n in all {
             for side in Side::BOTH {
                 for act in [Act::Says, Act::Reads, Act::Breaks] {

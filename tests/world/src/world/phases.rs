@@ -235,7 +235,7 @@ impl World {
         }
         let (first, opened) = (self.next_fast, self.fasts.len());
         for _ in 0..3 {
-            let plan = fast::Plan::sound(&mut self.rng);
+            let plan = fast::Plan::sound(&mut self.rng, 2000);
             self.fast(plan)?;
         }
         self.until(self.now + Duration::from_secs(60), |world| world.is_quiet())?;

@@ -77,12 +77,19 @@ impl World {
         Some(n)
     }
 
+    /// Nobody will speak on these any more.
+    pub(super) fn fasts_without_client_end(&mut self) {
+        let silent = self.agent.fast.extract_if(.., |_, n| n.is_none());
+        self.aliens.extend(silent.map(|(id, _)| id));
+    }
+
     /// A connection that nobody in this world opened.
     fn fast_alien(&mut self, id: StreamId) -> Check {
         if self.weather.is_storm() || self.weather == crate::plan::Weather::Hostile {
-            self.agent.fast.remove(&id);
-            self.aliens.push(id);
-            self.count("fast: aliens");
+            if !self.aliens.contains(&id) {
+                self.aliens.push(id);
+                self.count("fast: aliens");
+            }
             return Ok(());
         }
         Err(format!("{id:?}: a connection whose client nobody is"))
@@ -97,6 +104,7 @@ impl World {
     ) -> Check {
         let n = match n {
             Some(n) => n,
+            None if self.aliens.contains(&id) => return Ok(()),
             None => match self.fast_whose(id, |fast| fast.begins_with(data)) {
                 Some(n) => n,
                 None => return self.fast_alien(id),
@@ -120,16 +128,9 @@ impl World {
         id: StreamId,
         n: Option<u64>,
     ) -> Check {
-        let ended = |fast: &Fast| {
-            let client = &fast.ends[Side::Controller as usize];
-            client.said == 0 && client.finished
-        };
-        let n = match n {
-            Some(n) => n,
-            None => match self.fast_whose(id, ended) {
-                Some(n) => n,
-                None => return self.fast_alien(id),
-            },
+        // Every client of this world speaks first.
+        let Some(n) = n else {
+            return self.fast_alien(id);
         };
         if let Some(fast) = self.fasts.get_mut(&n) {
             fast.hears_end(side)?;
