@@ -128,7 +128,8 @@ impl Victim {
     }
 
     fn end(mut self) {
-        for _ in 0..100_000 {
+        // All windows, a byte a frame.
+        for _ in 0..10_000_000 {
             let Some(bytes) = self.session.transmit(at(0)) else {
                 break;
             };
