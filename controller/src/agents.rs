@@ -7,12 +7,13 @@ use std::{
     time::Duration,
 };
 
-use controlplane_driver::{ControllerConfig, Hub, Joined, Limits, Periods, StartError};
+use controlplane_driver::{ControllerConfig, Hub, Joined, Limits, Periods, StartError, Stats};
 use controlplane_tokio::Tokio;
 use futures_util::future::join_all;
 use tokio::time::Instant;
 
 use crate::{
+    config::Mode,
     credentials::{AgentCredential, Credentials, TokenHash},
     reload::lock,
 };
@@ -25,6 +26,7 @@ pub(crate) struct Agents {
     start: Instant,
     periods: Periods,
     limits: Limits,
+    mode: Mode,
     /// By id of the credential.
     hubs: Mutex<BTreeMap<String, Entry>>,
 }
@@ -39,11 +41,12 @@ struct Entry {
 }
 
 impl Agents {
-    pub(crate) fn new(periods: Periods, limits: Limits) -> Self {
+    pub(crate) fn new(periods: Periods, limits: Limits, mode: Mode) -> Self {
         Self {
             start: Instant::now(),
             periods,
             limits,
+            mode,
             hubs: Mutex::default(),
         }
     }
@@ -60,6 +63,7 @@ impl Agents {
             workspace_id: agent.workspace_id,
             periods: self.periods,
             limits: self.limits,
+            yamux: self.mode == Mode::Fast,
             ..ControllerConfig::new(agent.cluster_id(), &*agent.name)
         };
         let hub = Hub::start(Tokio, config)?;
@@ -77,6 +81,14 @@ impl Agents {
         let hub = lock(&self.hubs).get(&agent.id)?.hub.clone();
         let joined = hub.joined()?;
         Some((hub, joined))
+    }
+
+    /// Counters of the agent's hub; zero where it never connected.
+    pub(crate) fn stats(&self, agent: &AgentCredential) -> Stats {
+        let hubs = lock(&self.hubs);
+        hubs.get(&agent.id)
+            .map(|entry| entry.hub.stats())
+            .unwrap_or_default()
     }
 
     /// Whether an agent that is away is likely to be back any moment: it was here a moment ago,
@@ -139,7 +151,7 @@ mod tests {
         let text = format!(r#"{{"agents":[{{"id":"a","name":"a","token_sha256":"{hash}"}}]}}"#);
         let credentials = Credentials::parse(&text, Path::new("c")).unwrap();
         let agent = &credentials.agents[0];
-        let agents = Agents::new(Periods::default(), Limits::controller());
+        let agents = Agents::new(Periods::default(), Limits::controller(), Mode::Fast);
         assert!(agents.expects(agent));
         tokio::time::advance(RETURN).await;
         assert!(!agents.expects(agent));

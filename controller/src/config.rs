@@ -15,6 +15,8 @@ pub struct ServerConfig {
     pub tls: ServerTls,
     /// The credentials file, read anew when it changes.
     pub credentials: PathBuf,
+    /// How requests travel to agents.
+    pub mode: Mode,
     /// Bounds on connections and requests.
     pub limits: ServerLimits,
     /// Periods and patience toward agents.
@@ -31,11 +33,23 @@ impl ServerConfig {
             listen,
             tls,
             credentials: credentials.into(),
+            mode: Mode::default(),
             limits: ServerLimits::default(),
             periods: Periods::default(),
             agent_limits: Limits::controller(),
         }
     }
+}
+
+/// How requests travel to agents.
+#[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
+pub enum Mode {
+    /// By HTTP/1.1 on streams with windows of their own, to every agent that offers it; to others
+    /// as JSON.
+    #[default]
+    Fast,
+    /// As JSON messages, to every agent.
+    Json,
 }
 
 /// Bounds on connections and on how long each may do nothing.

@@ -81,7 +81,8 @@ impl Client {
 
 /// Serves one connection until it ends.
 pub(crate) async fn serve(app: Arc<App>, tcp: TcpStream, client: Client) {
-    let _ = tcp.set_nodelay(true);
+    // A client that vanished is noticed although nothing is sent to it.
+    let _ = controlplane_driver::tune(&tcp);
     let peer = client.peer;
     let line = Line::new(tcp, client.pulse.clone(), client.visit.clone());
     let acceptor = TlsAcceptor::from(app.tls.current());

@@ -54,7 +54,7 @@ mod testing;
 mod tls;
 
 pub use self::{
-    config::{ServerConfig, ServerLimits},
+    config::{Mode, ServerConfig, ServerLimits},
     server::{Cluster, Running, Server, ServerError},
     tls::{ServerTls, ServerTlsError},
 };

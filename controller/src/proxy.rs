@@ -5,6 +5,8 @@ mod answer;
 mod audit;
 mod failure;
 mod grant;
+mod guard;
+mod passage;
 mod permit;
 mod stream;
 mod upgrade;
@@ -24,6 +26,7 @@ use self::{
     audit::{Audit, End},
     failure::refusal,
     grant::Grant,
+    passage::Passage,
     permit::{Permitted, permit},
     stream::{Carrier, Terms},
     upgrade::{Handshake, Wish},
@@ -56,10 +59,11 @@ pub(crate) struct Target<'a> {
 /// What came of a request.
 enum Outcome {
     Answer(ResponseHead, Pour),
+    Passage(Box<Passage>),
     Stream(Opened),
 }
 
-/// A WebSocket whose client is still to be told.
+/// A WebSocket of JSON mode whose client is still to be told.
 struct Opened {
     head: ResponseHead,
     reader: MessageReader,
@@ -77,6 +81,9 @@ pub(crate) async fn respond(
     let mut audit = Audit::new(client.peer, request.method(), &target);
     let upgrade = hyper::upgrade::on(&mut request);
     let outcome = match permit(app, client, target, &request, &mut audit) {
+        Ok((permitted, _)) if permitted.switches => {
+            passage::open(client, permitted, &mut audit).await
+        }
         Ok((permitted, Wish::WebSocket(handshake))) => {
             open(client, permitted, handshake, &mut audit).await
         }
@@ -88,6 +95,7 @@ pub(crate) async fn respond(
     };
     match outcome {
         Ok(Outcome::Answer(head, pour)) => pour.response(head, audit).await,
+        Ok(Outcome::Passage(passage)) => passage.begin(app, client, upgrade, audit),
         Ok(Outcome::Stream(opened)) => opened.begin(app, client, upgrade, audit),
         Err(refused) => {
             let refused = match DISCOVERY.contains(&target.path) {
@@ -114,6 +122,7 @@ async fn relay(
         policy,
         away,
         grant,
+        ..
     } = permitted;
     let has_body = !body.is_end_stream();
     let bodiless = head.method == "HEAD";
@@ -124,7 +133,7 @@ async fn relay(
     };
     let (outgoing, mut answer) = match opened {
         Ok(opened) => opened,
-        Err(OpenError::Away | OpenError::Policy) => return Err(away),
+        Err(OpenError::Away | OpenError::Mode | OpenError::Policy) => return Err(away),
         Err(error) => return Err(not_opened(error)),
     };
     let upload = Upload::start(body, outgoing, grant.clone(), audit.bytes_in());
@@ -145,7 +154,7 @@ async fn relay(
     Ok(Outcome::Answer(head, pour))
 }
 
-/// Asks the agent for a WebSocket, and returns when the Kubernetes API has opened it or refused.
+/// Asks the agent for a WebSocket in JSON mode, and returns when the Kubernetes API has opened it or refused.
 async fn open(
     client: &Client,
     permitted: Permitted,
@@ -158,12 +167,13 @@ async fn open(
         policy,
         away,
         grant,
+        ..
     } = permitted;
     let Handshake { accept, protocols } = handshake;
     let opened = hub.open_websocket(policy, head, protocols).await;
     let upgrade = match opened {
         Ok(upgrade) => upgrade,
-        Err(OpenError::Away | OpenError::Policy) => return Err(away),
+        Err(OpenError::Away | OpenError::Mode | OpenError::Policy) => return Err(away),
         Err(error) => return Err(not_opened(error)),
     };
     match upgrade.answer().await {

@@ -92,7 +92,7 @@ impl App {
         Ok(Self {
             tls: config.tls.start()?,
             credentials,
-            agents: Agents::new(config.periods, config.agent_limits),
+            agents: Agents::new(config.periods, config.agent_limits, config.mode),
             admission: Admission::new(&config.limits, Instant::now()),
             config,
         })
@@ -118,6 +118,11 @@ pub struct Cluster {
     pub name: String,
     /// Whether its agent is connected and registered.
     pub connected: bool,
+    /// Whether requests to it travel in the fast mode ([`crate::Mode::Fast`]).
+    pub fast: bool,
+    /// How often a stream of the fast mode to it had data to send and no window left, on the present
+    /// connection.
+    pub stalls: u64,
 }
 
 impl Running {
@@ -130,10 +135,18 @@ impl Running {
     /// The clusters that have a credential.
     #[must_use]
     pub fn clusters(&self) -> Vec<Cluster> {
-        let cluster = |agent: &AgentCredential| Cluster {
-            id: agent.cluster_id().into(),
-            name: agent.name.clone(),
-            connected: self.app.agents.joined(agent).is_some(),
+        let cluster = |agent: &AgentCredential| {
+            let joined = self.app.agents.joined(agent);
+            let fast = joined
+                .as_ref()
+                .is_some_and(|(_, joined)| joined.http_streams);
+            Cluster {
+                id: agent.cluster_id().into(),
+                name: agent.name.clone(),
+                connected: joined.is_some(),
+                fast,
+                stalls: self.app.agents.stats(agent).stalls,
+            }
         };
         let credentials = self.app.credentials.current();
         credentials.agents.iter().map(cluster).collect()

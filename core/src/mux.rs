@@ -214,6 +214,10 @@ impl Mux {
 
     /// Opens a stream to the peer with this header.
     pub(crate) fn open(&mut self, now: Time, id: StreamId, head: &Head) -> Result<(), OpenError> {
+        if !self.session.takes_data() {
+            // Its header would not be taken.
+            return Err(OpenError::TooMany);
+        }
         let wire = self.session.open(now)?;
         // The queue of a new stream is empty, and takes any one piece.
         let _ = self.session.send(wire, head.encode());

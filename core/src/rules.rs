@@ -3,6 +3,7 @@
 
 mod channels;
 mod compressed;
+mod follow;
 mod gate;
 mod gateway;
 mod headers;
@@ -27,6 +28,7 @@ pub(crate) use self::{
     upgrade::{asks_websocket, chosen_protocol, protocols_of_start, websocket_head},
 };
 pub use self::{
+    follow::{Closed, Follower},
     gate::{Admitted, Gate, UpgradeTo},
     gateway::is_gateway_host,
     headers::{client_headers, response_headers, upstream_headers},

@@ -285,6 +285,12 @@ impl Session {
         self.stats
     }
 
+    /// Whether a stream whose queue is empty takes a piece: [`Config::send_total`] is not reached.
+    #[must_use]
+    pub const fn takes_data(&self) -> bool {
+        self.held_out < self.config.send_total
+    }
+
     /// Whether the session is over.
     #[must_use]
     pub const fn is_over(&self) -> bool {

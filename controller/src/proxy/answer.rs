@@ -192,7 +192,7 @@ fn too_long() -> End {
     End::Failed("the answer is longer than its Content-Length".into())
 }
 
-fn headers(pairs: Vec<(String, String)>) -> HeaderMap {
+pub(super) fn headers(pairs: Vec<(String, String)>) -> HeaderMap {
     let mut headers = HeaderMap::with_capacity(pairs.len());
     for (name, value) in pairs {
         let name = HeaderName::try_from(name);

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use controlplane_driver::{Hub, IdentityPolicy, PeerFault, RequestHead, rules};
 use http::{HeaderMap, Request, StatusCode, header};
-use hyper::body::Incoming;
+use hyper::body::{Body as _, Incoming};
 
 use super::{
     SOON, Target,
@@ -28,6 +28,8 @@ pub(super) struct Permitted {
     /// What to say if the agent leaves before it is asked.
     pub(super) away: Refusal,
     pub(super) grant: Grant,
+    /// Whether the agent is to have the protocol switched.
+    pub(super) switches: bool,
 }
 
 /// Checks a request, and makes of it what the agent is asked.
@@ -59,6 +61,12 @@ pub(super) fn permit(
         return Err(not_impersonating(agent));
     }
     let headers = rules::client_headers(pairs(request.headers())?, kubernetes.as_ref());
+    let headers = headers.map_err(fault)?;
+    let switch = wish.protocol(request).filter(|_| joined.http_streams);
+    if switch.is_some() && !request.body().is_end_stream() {
+        let text = "a request to switch protocols has a body, which none can have";
+        return Err(Refusal::bad_request(text));
+    }
     let head = RequestHead {
         method: rules::check_method(request.method().as_str()).map_err(fault)?,
         path: target.path.into(),
@@ -66,7 +74,10 @@ pub(super) fn permit(
             .query
             .filter(|query| !query.is_empty())
             .map(Into::into),
-        headers: wish.headers(headers.map_err(fault)?),
+        headers: match switch {
+            Some(protocol) => Wish::switching(protocol, headers),
+            None => wish.headers(headers),
+        },
     };
     let permitted = Permitted {
         hub,
@@ -74,6 +85,7 @@ pub(super) fn permit(
         policy,
         away,
         grant: Grant::new(app.clone(), credentials.clone(), user, agent),
+        switches: switch.is_some(),
     };
     Ok((permitted, wish))
 }

@@ -23,7 +23,7 @@ use hyper::upgrade::OnUpgrade;
 use hyper_util::rt::TokioIo;
 use tokio::{
     io::{AsyncRead, AsyncWrite, AsyncWriteExt as _},
-    time::{Instant, MissedTickBehavior, interval, interval_at, sleep, sleep_until, timeout},
+    time::{Instant, MissedTickBehavior, interval_at, sleep, sleep_until, timeout},
 };
 use tokio_tungstenite::{
     WebSocketStream,
@@ -34,19 +34,14 @@ use tokio_tungstenite::{
 };
 
 use self::ended::Ended;
-use super::{audit::Audit, grant::Grant};
-use crate::{
-    config::ServerConfig,
-    pulse::{Overdue, Patience, Pulse},
-    reload::lock,
-};
+pub(super) use self::ended::{POLICY, STALLED};
+use super::{audit::Audit, grant::Grant, guard};
+use crate::{config::ServerConfig, pulse::Pulse, reload::lock};
 
 /// For the client to answer our close frame, and for what it sent before it left to be read.
-const FAREWELL: Duration = Duration::from_secs(2);
+pub(super) const FAREWELL: Duration = Duration::from_secs(2);
 /// For the last frame to leave, however slowly it does.
-const LEAVING: Duration = Duration::from_secs(10);
-/// Between two looks at whether the user may still reach the cluster.
-const REVIEW: Duration = Duration::from_secs(2);
+pub(super) const LEAVING: Duration = Duration::from_secs(10);
 /// Room for what is read at once; few messages of kubectl are longer.
 const READ_BUFFER: usize = 32 << 10;
 
@@ -55,7 +50,7 @@ const READ_BUFFER: usize = 32 << 10;
 pub(super) struct Terms {
     ping: Duration,
     silence: Duration,
-    write: Duration,
+    pub(super) write: Duration,
     /// Longest message of the client.
     message: usize,
 }
@@ -260,28 +255,15 @@ impl ClientEnd {
     }
 
     /// Waits until the client takes nothing for too long, or its user may no longer do this.
-    async fn guard(&self, mut grant: Grant) -> Ended {
-        let withdrawn = async {
-            let mut review = interval(REVIEW);
-            while grant.holds() {
-                review.tick().await;
-            }
-        };
+    async fn guard(&self, grant: Grant) -> Ended {
         tokio::select! {
             () = self.stall() => Ended::Stalled,
-            () = withdrawn => Ended::Withdrawn,
+            () = guard::withdrawn(grant) => Ended::Withdrawn,
         }
     }
 
     async fn stall(&self) {
-        let write = self.terms.write;
-        // A busy connection waits for no head and is never idle.
-        let patience = Patience {
-            head: write,
-            idle: write,
-            write,
-        };
-        while self.pulse.overdue(patience).await != Overdue::Write {}
+        guard::stalled(&self.pulse, self.terms.write).await;
     }
 
     /// Has the client know how the stream ended, and ends the connection.

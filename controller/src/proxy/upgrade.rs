@@ -11,12 +11,18 @@ use hyper::body::Body;
 use serde::Deserialize;
 
 use super::{answer::Pour, permit::fault};
-use crate::{handshake, route::bearer, status::Refusal};
+use crate::{
+    handshake,
+    route::{bearer, lists},
+    status::Refusal,
+};
 
 /// Longest answer of the Kubernetes API that is looked into.
 const MAX_STATUS: usize = 16 << 10;
 /// Kubernetes' list of what a SPDY connection is for.
-const SPDY_STREAMS: &str = "x-stream-protocol-version";
+pub(super) const SPDY_STREAMS: &str = "x-stream-protocol-version";
+/// The only SPDY that is spoken.
+const SPDY: &str = "SPDY/3.1";
 /// What the Kubernetes API says to a request for a stream that asks for no upgrade.
 const UPGRADE_REQUIRED: &str = "Upgrade request required";
 
@@ -61,8 +67,36 @@ impl Wish {
         })
     }
 
-    /// Headers of the request as it is relayed: an upgrade is asked for anew on each hop, or not
-    /// at all.
+    /// The protocol that an agent in the fast mode is asked to switch to, if any.
+    pub(super) fn protocol<B>(&self, request: &Request<B>) -> Option<&'static str> {
+        let spdy = |headers| {
+            lists(headers, header::CONNECTION, "upgrade") && lists(headers, header::UPGRADE, SPDY)
+        };
+        match self {
+            Self::WebSocket(_) => Some("websocket"),
+            Self::Spdy if spdy(request.headers()) => Some(SPDY),
+            Self::Answer | Self::Spdy => None,
+        }
+    }
+
+    /// Headers of a request to switch to `protocol` in the fast mode: those of the handshake are
+    /// between the client and the Kubernetes API.
+    pub(super) fn switching(
+        protocol: &str,
+        mut headers: Vec<(String, String)>,
+    ) -> Vec<(String, String)> {
+        let offer = header::SEC_WEBSOCKET_PROTOCOL;
+        // Nothing is left of an offer of a token alone.
+        headers.retain(|(name, value)| {
+            !name.eq_ignore_ascii_case(offer.as_str()) || !value.is_empty()
+        });
+        headers.push(("Connection".into(), "Upgrade".into()));
+        headers.push(("Upgrade".into(), protocol.into()));
+        headers
+    }
+
+    /// Headers of the request in JSON mode: an upgrade is asked for anew on each hop, or not at
+    /// all.
     pub(super) fn headers(&self, headers: Vec<(String, String)>) -> Vec<(String, String)> {
         let mut headers = rules::without_handshake(headers);
         if matches!(self, Self::Spdy) {

@@ -4,6 +4,7 @@
 
 mod agents;
 mod audit;
+mod fast;
 mod limits;
 mod program;
 mod refusals;

@@ -30,7 +30,7 @@ pub(crate) struct Case {
     pub(crate) bytes: usize,
     pub(crate) aim: Option<Aim>,
     pub(crate) measured: Make,
-    /// Base64 of the same bytes, and nothing else.
+    /// Base64 of the same bytes, or a copy of them, and nothing else.
     pub(crate) base: Option<Make>,
     /// How often it is done to count its instructions.
     pub(crate) rounds: u32,
@@ -131,7 +131,7 @@ const fn what(sort: Sort) -> &'static str {
 }
 
 /// Data that does not repeat.
-fn payload(size: usize) -> Bytes {
+pub(crate) fn payload(size: usize) -> Bytes {
     let mut state = 1u32;
     let bytes = (0..size).map(|_| {
         state = state.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);

@@ -21,6 +21,7 @@ mod clock;
 #[path = "../common/mod.rs"]
 mod common;
 mod instructions;
+mod yamux;
 
 use self::{
     cases::{Aim, Case},
@@ -33,6 +34,7 @@ fn main() {
     let word = word.map(String::as_str);
     let has = |argument: &str| arguments.iter().any(|a| a == argument);
     let mut cases = cases::all();
+    cases.extend(yamux::all());
     cases.retain(|case| word.is_none_or(|word| case.name.contains(word)));
     if has(instructions::ARGUMENT) {
         return instructions::be_counted(&cases);
@@ -73,10 +75,11 @@ fn introduce(counted: bool) {
     println!(
         "base64 alone: the same bytes and engine, into a buffer that is there, by turns with the case"
     );
+    println!("yamux: a copy of the same bytes into a buffer of their own takes that place");
     println!("GB/s: 10^9 bytes of payload a second\n");
     println!(
         "{:54} {:>9} {:>9} {:>9} {:>6} {:>6} {:>9} {:>6}  {:15}",
-        "", "instr.", "best ns", "median", "GB/s", "median", "base64 ns", "ratio", "aim (best)"
+        "", "instr.", "best ns", "median", "GB/s", "median", "base ns", "ratio", "aim (best)"
     );
 }
 

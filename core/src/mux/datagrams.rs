@@ -25,6 +25,8 @@ pub(super) struct Datagrams {
     ahead: usize,
     /// Pieces of the stream that are not consumed yet, so that the peer waits.
     owed: VecDeque<usize>,
+    /// The peer has no more to send, and the local end was not told so yet.
+    pub(super) finished: bool,
 }
 
 /// A datagram as it stands on a stream. It fits: [`MAX_DATAGRAM`] is below what a length can say.
@@ -43,6 +45,7 @@ impl Datagrams {
             frames: VecDeque::new(),
             ahead: 0,
             owed: VecDeque::new(),
+            finished: false,
         }
     }
 
@@ -85,6 +88,16 @@ impl Datagrams {
             return Some(frame.split_to(MAX_DATAGRAM));
         }
         self.frames.pop_front()
+    }
+
+    /// Whether the local end was handed everything, and the peer has no more to send: true once.
+    pub(super) fn ends(&mut self) -> bool {
+        let whole = |pending: &[u8]| {
+            let len = pending.split_first_chunk();
+            len.is_some_and(|(len, rest)| rest.len() >= usize::from(u16::from_be_bytes(*len)))
+        };
+        let waits = !self.frames.is_empty() || whole(&self.pending);
+        !waits && core::mem::take(&mut self.finished)
     }
 
     /// The local end took a datagram, or it was dropped.

@@ -25,7 +25,7 @@ impl Mux {
             let heard = match self.session.event()? {
                 Event::Opened(wire) => self.opened(wire, now + periods.dial),
                 Event::Data(wire, data) => self.data(now, wire, data),
-                Event::Finished(wire) => self.finished(wire),
+                Event::Finished(wire) => self.finished(now, wire),
                 Event::Over(wire) => self.forget(wire).map(Heard::Over),
                 Event::Reset(wire, by) => self.forget(wire).map(|id| Heard::Reset(id, by)),
                 Event::Writable(wire) => self.by_wire.get(&wire).copied().map(Heard::Writable),
@@ -106,17 +106,27 @@ impl Mux {
                 }
             });
         }
+        if datagrams.ends() {
+            self.out.push_back(Heard::HalfClosed(id));
+        }
         while let Some(piece) = datagrams.release() {
             self.session.consumed(now, entry.wire, piece);
         }
     }
 
-    fn finished(&mut self, wire: u32) -> Option<Heard> {
+    fn finished(&mut self, now: Time, wire: u32) -> Option<Heard> {
         if self.heads.contains_key(&wire) {
             self.session.reset(wire);
             self.forget(wire);
             return Some(Heard::Fault(PeerFault::Target));
         }
-        self.by_wire.get(&wire).copied().map(Heard::HalfClosed)
+        let id = *self.by_wire.get(&wire)?;
+        let Some(datagrams) = &mut self.by_id.get_mut(&id)?.datagrams else {
+            return Some(Heard::HalfClosed(id));
+        };
+        // Some may wait until the local end has taken others.
+        datagrams.finished = true;
+        self.deliver_datagrams(now, id);
+        self.out.pop_front()
     }
 }

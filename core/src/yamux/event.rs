@@ -11,9 +11,9 @@ use crate::hidden::Hidden;
 /// What happened on a session. `Debug` tells only how long data is.
 #[derive(Eq, PartialEq)]
 pub enum Event {
-    /// The peer opened this stream: [`super::Session::accept`] or [`super::Session::reset`] it.
+    /// The peer opened this stream: [`Session::accept`](super::Session::accept) or [`Session::reset`](super::Session::reset) it.
     Opened(u32),
-    /// Bytes of the peer; return their room with [`super::Session::consumed`].
+    /// Bytes of the peer; return their room with [`Session::consumed`](super::Session::consumed).
     Data(u32, Bytes),
     /// The peer has no more to send on this stream; all it sent came before.
     Finished(u32),
@@ -22,7 +22,7 @@ pub enum Event {
     /// The stream is gone; what was on its way in either direction, and not told yet, is lost. A
     /// stream that was not told is not told gone either.
     Reset(u32, ResetBy),
-    /// The stream takes data again, after [`crate::SendError::Blocked`].
+    /// The stream takes data again, after [`SendError::Blocked`](crate::SendError::Blocked).
     Writable(u32),
     /// The peer opens no more streams and takes none; those that are open go on.
     GoAway,
@@ -58,7 +58,7 @@ pub enum ResetBy {
     /// This end, because the peer sent more than the stream's window.
     #[error("the peer sent more than the window of the stream")]
     Window,
-    /// This end, because of all streams this one held most when [`super::Config::recv_total`] was reached.
+    /// This end, because of all streams this one held most when [`Config::recv_total`](super::Config::recv_total) was reached.
     #[error("more is waiting to be read than all streams may hold")]
     Memory,
     /// This end, because the peer sent data after its FIN, or granted more than a window can be.
@@ -79,13 +79,13 @@ pub enum SessionError {
     /// A stream of the peer has an id that only this end may give, or that is open already.
     #[error("the peer opened a yamux stream with an id that it may not use")]
     Id,
-    /// More answers than [`super::Config::control`] were demanded and not taken.
+    /// More answers than [`Config::control`](super::Config::control) were demanded and not taken.
     #[error("too many yamux answers are waiting to be read")]
     Flood,
     /// The peer gave the session up, with this code.
     #[error("the peer gave the yamux session up: {0}")]
     GoneAway(Code),
-    /// No answer to a ping in [`super::Config::timeout`].
+    /// No answer to a ping in [`Config::timeout`](super::Config::timeout).
     #[error("a yamux ping was not answered in time")]
     Timeout,
 }
@@ -93,7 +93,7 @@ pub enum SessionError {
 /// A stream could not be opened.
 #[derive(Clone, Copy, Debug, Eq, Error, PartialEq)]
 pub enum OpenError {
-    /// [`super::Config::streams`] are open, or [`super::Config::backlog`] wait for the peer to accept them.
+    /// [`Config::streams`](super::Config::streams) are open, or [`Config::backlog`](super::Config::backlog) wait for the peer to accept them.
     #[error("too many yamux streams at once")]
     TooMany,
     /// The session is over, or the peer takes no more streams.

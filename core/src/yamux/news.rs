@@ -9,7 +9,8 @@ use super::{
 
 impl Session {
     /// What happened next, if anything. Ask until there is nothing more after each call of another
-    /// method: sending makes room too. What is not asked for waits within the bounds of [`super::Config`].
+    /// method: sending makes room too. What is not asked for waits within the bounds of
+    /// [`Config`](super::Config).
     pub fn event(&mut self) -> Option<Event> {
         let gone = self.events.pop_front();
         gone.or_else(|| self.tell()).or_else(|| self.unblock())

@@ -6,6 +6,9 @@ use core::time::Duration;
 use super::{frame::*, *};
 
 mod faults;
+mod limits;
+mod sending;
+mod told;
 mod windows;
 
 fn at(ms: u64) -> Time {

@@ -157,6 +157,7 @@ impl<R: Runtime> Side for HubSide<R> {
                     cluster = ?self.name,
                     agent_id = ?joined.info.agent_id,
                     agent_version = ?joined.info.agent_version,
+                    fast = joined.http_streams,
                     "agent registered"
                 );
                 self.joined.send_replace(Some(Arc::new(joined)));

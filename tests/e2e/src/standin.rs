@@ -251,6 +251,11 @@ impl StandIn {
         self.server.cluster.touch_pod(name)
     }
 
+    /// Has the commands of all pods looked for in these folders, as `PATH` lists them.
+    pub fn set_path(&self, path: impl Into<std::ffi::OsString>) {
+        self.server.cluster.workload().set_path(path.into());
+    }
+
     /// Adds a line, given without its line feed, to the log of a pod.
     ///
     /// # Errors

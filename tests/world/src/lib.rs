@@ -9,6 +9,7 @@
 
 pub mod content;
 pub mod exchange;
+pub mod fast;
 pub mod fuzz;
 pub mod link;
 pub mod message;

@@ -4,9 +4,11 @@
 //! An [`Observer`] reads what each end writes and knows nothing of how it came about; a model knows
 //! what the local ends said and consumed, and nothing of frames.
 
+mod calm;
 mod ends;
 mod hostile;
 mod observer;
+mod told;
 
 use std::time::Duration;
 

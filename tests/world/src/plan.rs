@@ -218,6 +218,8 @@ impl Plan {
         self.answer = Some(response(rng));
         self.answer_breaks = None;
         self.hangs = false;
+        // Whole answers have a limit of time.
+        self.piece = self.piece.max(1000);
         self.script = self.script.map(|script| script.sound(rng));
         self
     }

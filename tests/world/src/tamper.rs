@@ -26,6 +26,29 @@ pub enum Tamper {
     Delay(&'static str),
 }
 
+/// Stands for a frame of data of the fast mode, which has no name.
+const YAMUX: &str = "yamux";
+/// Shorter ones may be the header of a stream alone.
+const LONG: usize = 64;
+
+impl Tamper {
+    /// To what it is done.
+    #[must_use]
+    pub const fn kind(self) -> &'static str {
+        match self {
+            Self::Alter(kind) | Self::Delay(kind) | Self::Drop(kind) | Self::Duplicate(kind) => {
+                kind
+            }
+        }
+    }
+
+    /// Whether that is data of the fast mode.
+    #[must_use]
+    pub fn is_yamux(self) -> bool {
+        self.kind() == YAMUX
+    }
+}
+
 /// A tamperer at work.
 #[derive(Debug)]
 pub struct Tamperer {
@@ -58,8 +81,10 @@ impl Tamperer {
 
     /// What `from` sends in place of `wire`.
     pub fn pass(&mut self, from: Side, wire: Wire) -> VecDeque<Wire> {
-        let Wire::Text(text) = wire else {
-            return VecDeque::from([wire]);
+        let text = match wire {
+            Wire::Text(text) => text,
+            Wire::Binary(data) => return VecDeque::from([Wire::Binary(self.binary(data))]),
+            wire => return VecDeque::from([wire]),
         };
         let id = field(&text, "request_id").unwrap_or_default().to_string();
         // Whose order among the others means nothing.
@@ -68,10 +93,7 @@ impl Tamperer {
         if let Some((.., late)) = self.held.take_if(next) {
             return VecDeque::from([Wire::Text(text), Wire::Text(late)]);
         }
-        let (Tamper::Alter(kind)
-        | Tamper::Delay(kind)
-        | Tamper::Drop(kind)
-        | Tamper::Duplicate(kind)) = self.tamper;
+        let kind = self.tamper.kind();
         if text.starts_with(r#"{"type":"proxy_response_header""#) && text.contains(UPGRADE) {
             self.upgraded.insert(id.clone());
         }
@@ -95,6 +117,47 @@ impl Tamperer {
             Tamper::Drop(_) => VecDeque::new(),
             Tamper::Duplicate(_) => VecDeque::from([Wire::Text(text.clone()), Wire::Text(text)]),
         }
+    }
+}
+
+impl Tamperer {
+    /// What is sent in place of a binary message.
+    fn binary(&mut self, mut data: Vec<u8>) -> Vec<u8> {
+        let found = data_frame(&data).filter(|_| self.tamper.is_yamux() && !self.done);
+        let Some((from, to)) = found else {
+            return data;
+        };
+        if self.skip > 0 {
+            self.skip -= 1;
+            return data;
+        }
+        self.done = true;
+        match self.tamper {
+            Tamper::Alter(_) => data[to - 1] ^= 1,
+            Tamper::Delay(_) | Tamper::Drop(_) => _ = data.drain(from..to),
+            Tamper::Duplicate(_) => {
+                let again = data[from..to].to_vec();
+                data.splice(from..from, again);
+            }
+        }
+        data
+    }
+}
+
+/// Where a long frame of data begins and ends in a message of whole frames of yamux.
+fn data_frame(message: &[u8]) -> Option<(usize, usize)> {
+    let mut at = 0;
+    loop {
+        let head = message.get(at..at + 12)?;
+        let [0, kind @ 0..=3, ..] = *head else {
+            return None;
+        };
+        let len = u32::from_be_bytes(*head.last_chunk()?) as usize;
+        let end = at + 12 + if kind == 0 { len } else { 0 };
+        if kind == 0 && len > LONG {
+            return (end <= message.len()).then_some((at, end));
+        }
+        at = end;
     }
 }
 

@@ -115,6 +115,8 @@ pub struct Config {
     pub binary_answers: bool,
     /// Agent: the link is encrypted, as far as the subject knows.
     pub encrypted: bool,
+    /// Agent: it does without the fast mode.
+    pub no_yamux: bool,
     /// Agent: hosts of gateways that it follows.
     pub gateways: Vec<String>,
     /// Agent: its identity policy.

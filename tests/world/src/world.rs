@@ -4,6 +4,7 @@ mod agent;
 mod clients;
 mod connections;
 mod controller;
+mod fast;
 mod faults;
 mod lies;
 mod oracle;
@@ -22,9 +23,10 @@ use std::{
 use controlplane_core::{ConnId, Input, Start, StreamEnd, StreamId, Time};
 
 pub use self::trace::Violation;
-use self::{agent::AgentHost, controller::ControllerHost, trace::Trace};
+use self::{agent::AgentHost, controller::ControllerHost, fast::Tap, trace::Trace};
 use crate::{
     exchange::{Check, Exchange},
+    fast::Fast,
     link::{Link, Side},
     plan::{self, Manners, Weather},
     rng::Rng,
@@ -109,6 +111,8 @@ enum Event {
     ClientSends(u64),
     /// A dial comes to its end.
     Dialed(u64, ConnId),
+    /// An end of a stream of the fast mode goes on.
+    Fast(u64, Side, fast::Act),
     /// Something goes wrong.
     Fault,
     /// Somebody wants something of the cluster.
@@ -162,6 +166,15 @@ struct World {
     next_tunnel: u64,
     /// Those from this one on began in the calm.
     calm_tunnels: u64,
+    /// Streams of the fast mode.
+    fasts: BTreeMap<u64, Fast>,
+    next_fast: u64,
+    /// That one only a shutdown ends.
+    idle_fast: Option<u64>,
+    /// The session under way, as somebody hears it who taps the wire.
+    tap: Option<Tap>,
+    /// How many there were.
+    sessions: u64,
     /// The controller names a gateway.
     gateway: bool,
     /// Connections of others with the agent's credential.
@@ -201,6 +214,9 @@ fn simulate(setup: &Setup, traced: bool) -> Result<Report, Violation> {
         .map(|e| (e.body.got + e.answer.got) as u64)
         .sum();
     world.report.counts.insert("bytes", bytes);
+    let ends = world.fasts.values().flat_map(|fast| &fast.ends);
+    let bytes = ends.map(|end| end.reader.got as u64).sum();
+    world.report.counts.insert("fast: bytes", bytes);
     let tampered = world.tamperer.as_ref().is_some_and(|t| t.done);
     world.report.tampered = tampered;
     match outcome {
@@ -228,6 +244,9 @@ impl World {
         };
         let gateway = setup.weather.is_storm() && rng.chance(200);
         let mut configs = plan::configs(&mut rng, setup.weather, manners);
+        if setup.tamper.is_some_and(|(tamper, _)| tamper.is_yamux()) {
+            (configs.0.yamux, configs.1.yamux) = (true, true);
+        }
         if gateway {
             configs.0.gateways = Vec::from(["gw.example".into()]);
         }
@@ -255,6 +274,11 @@ impl World {
             tunnels: BTreeMap::new(),
             next_tunnel: 0,
             calm_tunnels: u64::MAX,
+            fasts: BTreeMap::new(),
+            next_fast: 0,
+            idle_fast: None,
+            tap: None,
+            sessions: 0,
             gateway,
             second_agents: BTreeSet::new(),
             disowned: None,
@@ -348,6 +372,7 @@ impl World {
             Event::ClientReads(n) => self.client_reads(n),
             Event::ClientSends(n) => self.client_sends(n),
             Event::Dialed(generation, conn) => self.dialed(generation, conn),
+            Event::Fast(n, side, act) => self.fast_event(n, side, act),
             Event::Fault => self.fault(),
             Event::Request => self.request_event(),
             Event::Start(side) => self.start_host(side),

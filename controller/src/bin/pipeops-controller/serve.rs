@@ -8,7 +8,7 @@ use std::{
 
 use anyhow::Context as _;
 use pipeops_controller::{
-    Running, Server, ServerConfig, ServerLimits, ServerTls,
+    Mode, Running, Server, ServerConfig, ServerLimits, ServerTls,
     self_signed::{CLUSTER, SelfSigned},
 };
 
@@ -24,7 +24,7 @@ const PORT: u16 = 8443;
 /// Agents connect to /api/v1/clusters/agent/ws (and /ws), kubectl to /clusters/CLUSTER/, where
 /// CLUSTER is the name or the id of a cluster; /healthz and /readyz answer 200. kubectl 1.31 or
 /// newer execs, attaches, copies and forwards ports by WebSocket streams; SPDY, which older ones
-/// use, is answered with a text that says so. Certificate, key and credentials are read anew when
+/// use, passes in the fast mode and is else answered with a text that says so. Certificate, key and credentials are read anew when
 /// their files change. Logs go to standard error, one line per request or stream (target `audit`)
 /// among them whatever the level. SIGTERM and SIGINT let open requests and streams end and stop
 /// the program with code 0; a second one ends it at once.
@@ -33,6 +33,11 @@ pub(crate) struct Args {
     /// Where to listen [default: 0.0.0.0:8443, with --self-signed 127.0.0.1:8443]
     #[arg(long, value_name = "ADDRESS:PORT", env = "PIPEOPS_CONTROLLER_LISTEN")]
     listen: Option<SocketAddr>,
+
+    /// How requests travel to agents: `fast` by HTTP streams with windows of their own, to every
+    /// agent that offers it, else as JSON; `json` as JSON to every agent, for comparison
+    #[arg(long, value_name = "MODE", default_value = "fast")]
+    mode: ModeName,
 
     /// Certificate in PEM, followed by those between it and the authority's
     #[arg(
@@ -112,6 +117,22 @@ pub(crate) struct Args {
     log_format: Format,
 }
 
+/// A [`Mode`] as it is written.
+#[derive(Clone, Copy, Debug, clap::ValueEnum)]
+enum ModeName {
+    Fast,
+    Json,
+}
+
+impl From<ModeName> for Mode {
+    fn from(name: ModeName) -> Self {
+        match name {
+            ModeName::Fast => Self::Fast,
+            ModeName::Json => Self::Json,
+        }
+    }
+}
+
 pub(crate) fn run(args: Args) -> anyhow::Result<()> {
     logging::init(args.log_level, args.log_format)?;
     let runtime = tokio::runtime::Builder::new_multi_thread()
@@ -180,6 +201,7 @@ fn config(args: Args) -> anyhow::Result<(ServerConfig, Option<TryOut>)> {
         ..ServerLimits::default()
     };
     let config = ServerConfig {
+        mode: args.mode.into(),
         limits,
         ..ServerConfig::new(listen, tls, credentials)
     };

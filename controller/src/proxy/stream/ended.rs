@@ -15,11 +15,11 @@ use crate::proxy::{
 /// RFC 6455, section 7.4.1.
 const PROTOCOL_ERROR: u16 = 1002;
 const NO_UTF8: u16 = 1007;
-const POLICY: u16 = 1008;
+pub(in crate::proxy) const POLICY: u16 = 1008;
 
 const GONE: &str = "the client is gone";
 const SILENT: &str = "nothing was heard of the client for too long";
-const STALLED: &str = "the client took nothing for too long";
+pub(in crate::proxy) const STALLED: &str = "the client took nothing for too long";
 
 /// Why a stream is over.
 #[derive(Debug)]

@@ -50,6 +50,35 @@ fn p205_datagrams_are_kept_apart_between_our_ends() {
     assert!(there_got == datagrams && here_got == datagrams);
 }
 
+#[test]
+fn p205_the_end_comes_behind_the_datagrams_that_wait_for_a_slow_end() {
+    let mut pair = Pair::new();
+    let (here, there) = udp(&mut pair);
+    // Charged with 256 bytes each, these are more than are handed over ahead.
+    for _ in 0..300 {
+        let sent = pair.controller.send(here, Kind::Datagram, bytes("x"));
+        assert_eq!(sent, Ok(()));
+    }
+    pair.controller_hears(Input::Ended(here, StreamEnd::Clean));
+    let (mut got, mut ended) = (0, false);
+    loop {
+        let events = pair.agent_events(there);
+        if events.is_empty() {
+            break;
+        }
+        for action in events {
+            assert!(!ended, "{action:?} behind the end");
+            if action == Action::HalfClosed(there) {
+                ended = true;
+                continue;
+            }
+            got += datagram(action).len();
+            pair.agent_hears(Input::Consumed(there, 1));
+        }
+    }
+    assert_eq!((got, ended), (300, true));
+}
+
 fn datagram(action: Action) -> Bytes {
     match action {
         Action::Deliver(_, Kind::Datagram, data) => data,

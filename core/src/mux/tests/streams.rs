@@ -191,3 +191,18 @@ fn a_shutdown_is_over_as_soon_as_the_last_stream_is() {
     pair.controller_hears(Input::Ended(here, StreamEnd::Clean));
     assert!(pair.at_agent.contains(&Action::Stopped));
 }
+
+#[test]
+fn a_stream_whose_header_finds_no_room_is_not_opened() {
+    let mut pair = Pair::with(|_| {}, |config| config.limits.send_total = 1000);
+    let (here, _) = pair.http();
+    pair.cut = true;
+    let held = Bytes::from(alloc::vec![7; 1000]);
+    pair.controller.send(here, Kind::Bytes, held).unwrap();
+    let opened = pair.controller.open_http(pair.now);
+    assert_eq!(opened, Err(OpenError::TooManyStreams));
+    pair.cut = false;
+    pair.run();
+    // With room again it is, and its header is there.
+    pair.http();
+}

@@ -81,3 +81,67 @@ fn a_window_that_holds_the_peer_up_grows_to_its_cap_and_one_that_does_not_stays(
         assert_eq!(window, if grown { 4 << 20 } else { INITIAL_WINDOW }, "{ms}");
     }
 }
+
+#[test]
+fn p119_a_grant_comes_with_the_half_of_the_window_that_was_consumed() {
+    let mut end = Session::new(Role::Server, Config::default(), at(0));
+    end.transmit(at(0));
+    let half = INITIAL_WINDOW as u32 / 2;
+    let mut bytes = frame(0, SYN, 1, half - 1, &vec![0; half as usize - 1]);
+    bytes.extend(frame(0, 0, 1, 1, b"x"));
+    end.receive(at(0), &bytes);
+    assert_eq!(events(&mut end).len(), 3);
+    end.consumed(at(0), 1, half as usize - 1);
+    assert!(!end.wants_transmit());
+    end.consumed(at(0), 1, 1);
+    assert_eq!(end.transmit(at(0)).unwrap(), frame(1, 0, 1, half, b""));
+    assert!(!end.wants_transmit());
+}
+
+#[test]
+fn a_window_grows_only_within_what_all_may_hold() {
+    let mut end = Session::new(
+        Role::Server,
+        Config {
+            recv_total: 3 * INITIAL_WINDOW,
+            ..Config::default()
+        },
+        at(0),
+    );
+    end.transmit(at(0));
+    end.receive(at(10), &frame(2, ACK, 0, 0, b""));
+    let half = INITIAL_WINDOW / 2;
+    let mut grants = Vec::new();
+    for id in [1, 3] {
+        end.receive(at(10), &frame(0, SYN, id, half as u32, &vec![0; half]));
+        consume(&mut end, at(10));
+    }
+    // The first took what there was, the second is granted what it used.
+    for id in [1, 3] {
+        let more = if id == 1 { INITIAL_WINDOW } else { 0 };
+        grants.extend(frame(1, 0, id, (half + more) as u32, b""));
+    }
+    assert_eq!(end.transmit(at(10)).unwrap(), grants);
+    assert_eq!(end.windows, 3 * INITIAL_WINDOW);
+    // What one gives back another may have.
+    end.reset(1);
+    assert_eq!(end.windows, INITIAL_WINDOW);
+}
+
+#[test]
+fn tiny_pieces_are_granted_again_like_large_ones() {
+    let mut pair = Pair::new();
+    let id = pair.open();
+    let mut read = 0;
+    let mut sent = 0;
+    for round in 0..400 {
+        while sent < 300 * K && pair.server.send(id, data(100 + round)).is_ok() {
+            sent += 100 + round;
+        }
+        pair.carry();
+        read += consume(&mut pair.client, at(0));
+        pair.carry();
+        events(&mut pair.server);
+    }
+    assert!(read == sent && sent >= 300 * K, "{read} of {sent}");
+}

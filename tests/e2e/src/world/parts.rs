@@ -190,6 +190,13 @@ impl Parts {
         &self.folder.path
     }
 
+    /// The process ids of the controller and of the agent, as far as they run.
+    #[must_use]
+    pub fn pids(&self) -> Vec<u32> {
+        let agent = self.agent.as_ref().and_then(Child::id);
+        self.controller.id().into_iter().chain(agent).collect()
+    }
+
     /// Kills the agent, as the kernel does when memory runs out.
     ///
     /// # Errors

@@ -15,6 +15,7 @@ use tokio::{
 };
 
 mod breaks;
+mod copy;
 mod exec;
 mod forward;
 mod requests;

@@ -91,7 +91,7 @@ impl<M: Machine> Caller<M> {
         let conn = ConnId(input.int_in_range(0..=6)?);
         let stream = StreamId(input.int_in_range(0..=12)?);
         // Only ever added to: the corpus counts on the numbers.
-        match input.int_in_range(0..=23u8)? {
+        match input.int_in_range(0..=26u8)? {
             0..=4 => self.frame(conn, input)?,
             5 => self.handle(Input::Connected(conn)),
             6 => {
@@ -178,6 +178,15 @@ impl<M: Machine> Caller<M> {
                 let success = frames::success(&self.registering, input)?;
                 self.handle(Input::Frame(conn, Frame::Text(&success)));
             }
+            24 => {
+                for text in frames::fast_mode(input)? {
+                    self.handle(Input::Frame(conn, Frame::Text(&text)));
+                }
+            }
+            25 | 26 => {
+                let frames = frames::yamux(input)?;
+                self.handle(Input::Frame(conn, Frame::Binary(&frames)));
+            }
             _ => {
                 let rarely = input.ratio(1, 20)?;
                 if rarely {
@@ -262,7 +271,8 @@ impl<M: Machine> Caller<M> {
             Action::Finish(id) if self.opened.is_some() => {
                 assert!(self.over.insert(id), "{id:?} ends twice");
             }
-            Action::Failed(id, _) | Action::Reset(id) => {
+            Action::HalfClosed(id) => assert!(!self.over.contains(&id), "{id:?} is over"),
+            Action::Failed(id, _) | Action::Over(id) | Action::Reset(id) => {
                 assert!(self.over.insert(id), "{id:?} ends twice");
             }
             Action::Send(_, OutFrame::Text(text)) => {
@@ -278,11 +288,13 @@ impl<M: Machine> Caller<M> {
 
     fn bounds(&self) {
         let stats = self.machine.stats();
-        assert!(stats.streams_open <= 8);
-        assert!(stats.held_in <= 8 << 10, "{stats:?}");
+        // Of JSON, and of the fast mode.
+        assert!(stats.streams_open <= 16);
+        assert!(stats.held_in <= 16 << 10, "{stats:?}");
         // One piece above the total; heads and ends of eight streams; whole bodies.
         let most = (8 << 10) + 6000 + 8 * ((2 << 10) + 4 * Limits::MIN_CHARGE) + (6 << 10);
-        assert!(stats.held_out <= most, "{stats:?}");
+        let fast = (8 << 10) + 6000;
+        assert!(stats.held_out <= most + fast, "{stats:?}");
     }
 
     /// With a socket that takes nothing, it ends within the grace and the last wait for writes.
@@ -311,7 +323,12 @@ impl Caller<Controller> {
     fn open(&mut self, input: &mut Unstructured<'_>) -> Result<()> {
         // Odd ones open a WebSocket, as they always did.
         let which: u8 = input.arbitrary()?;
-        let opened = if which == 2 || which == 4 {
+        let opened = if which == 6 {
+            self.machine.open_http(self.now)
+        } else if which == 8 || which == 10 {
+            let tunnel = tunnel(which == 10, 0);
+            self.machine.open_service(self.now, tunnel)
+        } else if which == 2 || which == 4 {
             let tunnel = tunnel(which == 4, input.int_in_range(0..=2)?);
             self.machine.open_tunnel(self.now, tunnel)
         } else if which % 2 == 1 {

@@ -252,7 +252,11 @@ fn tunnel(pair: &mut Pair, input: &mut Unstructured<'_>) -> Result<()> {
     let (host, port) = ("web.default.svc".to_string(), 80);
     let expected = match udp {
         true => Target::Udp { host, port },
-        false => Target::Tcp { host, port },
+        false => Target::Tcp {
+            host,
+            port,
+            half_close: false,
+        },
     };
     assert_eq!(*target, expected);
     same_data(

@@ -1,14 +1,11 @@
 //! Two ends, the pipes between them, and the model of what their local ends know.
 
-use std::{
-    collections::{BTreeMap, VecDeque},
-    time::Duration,
-};
+use std::collections::{BTreeMap, VecDeque};
 
 use bytes::{Buf, Bytes, BytesMut};
 use controlplane_core::{
     Limits, SendError, Time,
-    yamux::{Config, Event, INITIAL_WINDOW, ResetBy, Role, Session},
+    yamux::{Config, INITIAL_WINDOW, Role, Session},
 };
 
 use super::{Observer, ROLES, at};
@@ -36,25 +33,25 @@ pub enum Mistake {
 /// A stream as one local end knows it.
 #[derive(Debug, Default)]
 pub(super) struct Flow {
-    sent: usize,
-    finished: bool,
+    pub(super) sent: usize,
+    pub(super) finished: bool,
     /// A piece that was refused, until the session says that there is room.
-    refused: Option<usize>,
-    received: usize,
-    consumed: usize,
+    pub(super) refused: Option<usize>,
+    pub(super) received: usize,
+    pub(super) consumed: usize,
     /// Pieces that were not consumed.
-    unread: VecDeque<usize>,
-    peer_finished: bool,
-    over: bool,
+    pub(super) unread: VecDeque<usize>,
+    pub(super) peer_finished: bool,
+    pub(super) over: bool,
     /// Somebody reset it.
-    broken: bool,
+    pub(super) broken: bool,
     /// This end did.
-    reset: bool,
-    accepted: bool,
+    pub(super) reset: bool,
+    pub(super) accepted: bool,
 }
 
 impl Flow {
-    fn is_open(&self) -> bool {
+    pub(super) fn is_open(&self) -> bool {
         !self.over && !self.broken
     }
 }
@@ -63,19 +60,19 @@ impl Flow {
 #[derive(Debug)]
 pub(super) struct End {
     pub(super) session: Session,
-    config: Config,
-    flows: BTreeMap<u32, Flow>,
-    pipe: BytesMut,
-    wrote: Observer,
+    pub(super) config: Config,
+    pub(super) flows: BTreeMap<u32, Flow>,
+    pub(super) pipe: BytesMut,
+    pub(super) wrote: Observer,
     /// As far as the other end has read.
-    heard: Observer,
+    pub(super) heard: Observer,
 }
 
 /// Two ends.
 #[derive(Debug)]
 pub struct Pair {
-    ends: [End; 2],
-    now: Time,
+    pub(super) ends: [End; 2],
+    pub(super) now: Time,
     digest: u64,
     /// What goes wrong.
     pub mistake: Option<Mistake>,
@@ -160,7 +157,7 @@ impl Pair {
         })
     }
 
-    fn flow(&mut self, side: usize, id: u32) -> &mut Flow {
+    pub(super) fn flow(&mut self, side: usize, id: u32) -> &mut Flow {
         self.ends[side]
             .flows
             .get_mut(&id)
@@ -175,7 +172,7 @@ impl Pair {
         }
     }
 
-    fn accept(&mut self, side: usize, id: u32) {
+    pub(super) fn accept(&mut self, side: usize, id: u32) {
         self.flow(side, id).accepted = true;
         self.ends[side].session.accept(id);
     }
@@ -225,13 +222,13 @@ impl Pair {
         self.ends[side].session.finish(id);
     }
 
-    fn reset(&mut self, side: usize, id: u32) {
+    pub(super) fn reset(&mut self, side: usize, id: u32) {
         let flow = self.flow(side, id);
         (flow.broken, flow.reset) = (true, true);
         self.ends[side].session.reset(id);
     }
 
-    fn consume(&mut self, side: usize, id: u32, pieces: usize) {
+    pub(super) fn consume(&mut self, side: usize, id: u32, pieces: usize) {
         for _ in 0..pieces {
             let now = self.now;
             let flow = self.flow(side, id);
@@ -244,7 +241,7 @@ impl Pair {
     }
 
     /// One end writes once; false where it has nothing.
-    fn write(&mut self, side: usize) -> bool {
+    pub(super) fn write(&mut self, side: usize) -> bool {
         let end = &mut self.ends[side];
         let wanted = end.session.wants_transmit();
         let Some(mut bytes) = end.session.transmit(self.now) else {
@@ -292,94 +289,11 @@ impl Pair {
     }
 
     /// Some of what one end wrote reaches the other.
-    fn deliver(&mut self, side: usize, len: usize) {
+    pub(super) fn deliver(&mut self, side: usize, len: usize) {
         let len = len.min(self.ends[side].pipe.len());
         let bytes = self.ends[side].pipe.copy_to_bytes(len);
         self.ends[side].heard.read(&bytes);
         self.ends[1 - side].session.receive(self.now, &bytes);
-    }
-
-    /// One event; false where there is none.
-    fn listen(&mut self, side: usize) -> bool {
-        let Some(event) = self.ends[side].session.event() else {
-            return false;
-        };
-        if let Event::Over(id) | Event::Reset(id, _) = event
-            && std::mem::take(&mut self.flow(side, id).reset)
-        {
-            // It was gone before this end gave it up.
-            return true;
-        }
-        match event {
-            Event::Opened(id) => {
-                let known = self.ends[1 - side].flows.contains_key(&id);
-                let old = self.ends[side].flows.insert(id, Flow::default());
-                assert!(known && old.is_none(), "{id} opened");
-            }
-            Event::Data(id, data) => self.data(side, id, &data),
-            Event::Finished(id) => {
-                let (sent, finished) = self.said(1 - side, id);
-                let flow = self.live(side, id);
-                assert!(finished && flow.received == sent, "{id} cut off");
-                assert!(!flow.peer_finished, "{id} finished twice");
-                flow.peer_finished = true;
-            }
-            Event::Over(id) => {
-                let flow = self.live(side, id);
-                let done = flow.finished && flow.peer_finished && flow.unread.is_empty();
-                assert!(done, "{id} over: {flow:?}");
-                flow.over = true;
-            }
-            Event::Reset(id, by) => self.broken(side, id, by),
-            Event::Writable(id) => {
-                let flow = self.live(side, id);
-                let len = flow.refused.take().expect("writable, and was not refused");
-                // Whoever is told that there is room finds it.
-                assert!(self.send(side, id, len), "{id} writable, and is not");
-            }
-            other => panic!("{other:?}"),
-        }
-        true
-    }
-
-    fn said(&self, side: usize, id: u32) -> (usize, bool) {
-        let flow = &self.ends[side].flows[&id];
-        (flow.sent, flow.finished)
-    }
-
-    /// A stream that something may still be told of.
-    fn live(&mut self, side: usize, id: u32) -> &mut Flow {
-        let flow = self.flow(side, id);
-        assert!(flow.is_open(), "{id} is gone: {flow:?}");
-        flow
-    }
-
-    fn data(&mut self, side: usize, id: u32, data: &Bytes) {
-        let (sent, _) = self.said(1 - side, id);
-        let flow = self.live(side, id);
-        let from = flow.received;
-        assert!(
-            !data.is_empty() && !flow.peer_finished,
-            "{id}: data after its end"
-        );
-        flow.received += data.len();
-        flow.unread.push_back(data.len());
-        assert!(flow.received <= sent, "{id}: more than was sent");
-        assert!(
-            *data == content(id, 1 - side, from, data.len()),
-            "{id}: other bytes at {from}"
-        );
-    }
-
-    fn broken(&mut self, side: usize, id: u32, by: ResetBy) {
-        let peer = &self.ends[1 - side];
-        let excused = match by {
-            ResetBy::Peer => peer.wrote.streams.get(&id).is_some_and(|seen| seen.rst),
-            ResetBy::Memory => self.ends[side].config.recv_total < 64 << 20,
-            ResetBy::Window | ResetBy::Fault => false,
-        };
-        assert!(excused, "{id} reset by {by:?}");
-        self.live(side, id).broken = true;
     }
 
     /// What must hold after every step.
@@ -411,110 +325,6 @@ impl Pair {
             }
             let least = INITIAL_WINDOW * end.flows.len();
             assert!(sum <= (recv_total + least) as u64, "all windows: {sum}");
-        }
-    }
-
-    /// From now on everybody does what he should, until nothing is left to do.
-    pub fn calm(&mut self) {
-        for round in 0.. {
-            assert!(round < 100_000, "no end");
-            let mut busy = false;
-            for side in [0, 1] {
-                while self.write(side) {
-                    busy = true;
-                }
-                busy |= !self.ends[side].pipe.is_empty();
-                self.deliver(side, usize::MAX);
-                self.now = self.now + Duration::from_millis(1);
-                for side in [0, 1] {
-                    busy |= self.attend(side);
-                }
-                self.check();
-            }
-            if !busy {
-                break;
-            }
-        }
-        for side in [0, 1] {
-            let ids: Vec<u32> = self.ends[side].flows.keys().copied().collect();
-            for id in ids {
-                self.delivered(side, id);
-            }
-        }
-    }
-
-    /// Listens, accepts and consumes.
-    fn attend(&mut self, side: usize) -> bool {
-        let mut busy = false;
-        while self.listen(side) {
-            busy = true;
-        }
-        let ids: Vec<u32> = self.ends[side].flows.keys().copied().collect();
-        for id in ids {
-            if self.flow(side, id).is_open() {
-                self.accept(side, id);
-                self.consume(side, id, usize::MAX);
-            }
-        }
-        while self.listen(side) {
-            busy = true;
-        }
-        busy
-    }
-
-    fn delivered(&self, side: usize, id: u32) {
-        let (ours, theirs) = (
-            &self.ends[side].flows[&id],
-            self.ends[1 - side].flows.get(&id),
-        );
-        let Some(theirs) = theirs else {
-            assert!(ours.broken, "{id} never reached the other end");
-            return;
-        };
-        // One end may be done with a stream that the other gives up after that.
-        let same = ours.broken == theirs.broken || ours.over || theirs.over;
-        assert!(same, "{id} broke for one end");
-        if !ours.broken && !theirs.broken {
-            assert_eq!(
-                ours.sent, theirs.received,
-                "{id} lost data: {ours:?} {theirs:?}"
-            );
-            assert_eq!(ours.finished, theirs.peer_finished, "{id} lost its end");
-            assert_eq!(ours.refused, None, "{id} waits for ever");
-        }
-    }
-
-    /// Both ends finish everything; nothing may remain.
-    pub fn close(&mut self) {
-        for side in [0, 1] {
-            let ids: Vec<u32> = self.ends[side].flows.keys().copied().collect();
-            for id in ids {
-                if self.flow(side, id).is_open() && !self.flow(side, id).finished {
-                    self.finish(side, id);
-                }
-            }
-        }
-        self.calm();
-        for side in [0, 1] {
-            let (asked, answered) = (
-                &self.ends[side].heard.pings[0],
-                &self.ends[1 - side].heard.pings[1],
-            );
-            assert!(
-                !asked.is_empty() && asked == answered,
-                "{asked:?} {answered:?}"
-            );
-        }
-        for end in &self.ends {
-            assert!(
-                end.flows.values().all(|flow| !flow.is_open()),
-                "a stream is left"
-            );
-            let held = (end.session.held_in(), end.session.held_out());
-            assert_eq!((end.session.streams(), held), (0, (0, 0)));
-            assert!(!end.session.is_over() && !end.session.wants_transmit());
-            let refused = end.flows.values().filter(|flow| flow.broken).count() as u64;
-            assert!(end.session.stats().resets <= refused + end.session.stats().opened);
         }
     }
 }

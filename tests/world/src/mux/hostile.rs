@@ -20,9 +20,11 @@ struct Victim {
 impl Victim {
     fn new(role: Role, rng: &mut Rng) -> Self {
         let config = config(rng);
+        let mut wrote = Observer::new(role == Role::Client);
+        wrote.refuses = true;
         Self {
             session: Session::new(role, config, at(0)),
-            wrote: Observer::new(role == Role::Client),
+            wrote,
             known: Vec::new(),
             left: Vec::new(),
             unread: Vec::new(),

@@ -7,6 +7,7 @@ use controlplane_core::{
 
 use super::{Manners, Most, Weather};
 use crate::{
+    fast::{FAST_PORT, FAST_PORTS},
     rng::Rng,
     tunnel::{FIRST_PORT, PORTS},
 };
@@ -24,14 +25,17 @@ pub fn configs(
     agent.limits = limits(rng, weather);
     agent.policy = IdentityPolicy::Impersonate;
     agent.tunnels = (FIRST_PORT..FIRST_PORT + PORTS)
+        .chain(FAST_PORT..FAST_PORT + FAST_PORTS)
         .filter_map(|port| TunnelTarget::service("pg", "db", port).ok())
         .collect();
     agent.binary_answers = rng.chance(500);
+    agent.yamux = rng.chance(850);
     if weather == Weather::Storm(Most::Crowd) {
         agent.limits.streams = 6;
     }
     let mut controller = ControllerConfig::new("cluster-1", "world");
     controller.limits = limits(rng, weather);
+    controller.yamux = rng.chance(850);
     // Where there is room for everything, only the windows make anybody wait.
     if !weather.is_storm() && manners == Manners::Ours {
         agent.limits.recv_stream = rng.len(4000, 60_000);
@@ -58,6 +62,9 @@ fn limits(rng: &mut Rng, weather: Weather) -> Limits {
         recv_stream,
         recv_total: if roomy {
             64 << 20
+        } else if rng.chance(200) {
+            // For windows that are spent.
+            2 << 20
         } else {
             rng.len(recv_stream, recv_stream * 2)
         },
@@ -72,6 +79,7 @@ fn limits(rng: &mut Rng, weather: Weather) -> Limits {
         buffered: if roomy { 1 << 20 } else { 32_000 },
         buffered_total: if roomy { 64 << 20 } else { 36_000 },
         head: 4096,
+        window: rng.len(1, 1 << 20),
         ..Limits::agent()
     }
 }

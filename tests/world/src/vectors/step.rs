@@ -27,6 +27,8 @@ pub enum Step {
     Expect(Value),
     /// The next messages are these bytes, in pieces.
     ExpectPieces(ExpectPieces),
+    /// The next message is binary, and exactly this, in hexadecimal.
+    ExpectBinary(String),
     /// The next message is binary, and this answer.
     ExpectFrame(ExpectFrame),
     /// Nothing is said, and the connection stands.
@@ -87,6 +89,7 @@ impl Step {
             self,
             Self::Expect(_)
                 | Self::ExpectPieces(_)
+                | Self::ExpectBinary(_)
                 | Self::ExpectFrame(_)
                 | Self::Quiet(_)
                 | Self::Dial(_)

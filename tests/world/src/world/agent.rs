@@ -8,7 +8,7 @@ use controlplane_core::{
 };
 
 use super::{Event, World};
-use crate::{exchange::Check, link::Side, rng::Rng};
+use crate::{exchange::Check, fast::FAST_PORT, link::Side, rng::Rng};
 
 /// A dial under way.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
@@ -46,6 +46,8 @@ pub(super) struct AgentHost {
     pub(super) streams: BTreeMap<StreamId, Option<u64>>,
     /// Tunnels by stream.
     pub(super) tunnels: BTreeMap<StreamId, u64>,
+    /// Streams of the fast mode; `None` where their client has not spoken.
+    pub(super) fast: BTreeMap<StreamId, Option<u64>>,
     last_stream: Option<StreamId>,
 }
 
@@ -72,12 +74,22 @@ impl AgentHost {
             drained: false,
             streams: BTreeMap::new(),
             tunnels: BTreeMap::new(),
+            fast: BTreeMap::new(),
             last_stream: None,
         }
     }
 
     pub(super) const fn limits(&self) -> Limits {
         self.config.limits
+    }
+
+    pub(super) const fn has_yamux(&self) -> bool {
+        self.config.yamux
+    }
+
+    /// The streams of the fast mode that it has.
+    pub(super) fn fast_numbers(&self) -> Vec<Option<u64>> {
+        self.fast.values().copied().collect()
     }
 
     pub(super) const fn closing(&self) -> Duration {
@@ -117,6 +129,7 @@ impl World {
         host.next_dial = self.now;
         host.streams.clear();
         host.tunnels.clear();
+        host.fast.clear();
         Ok(())
     }
 
@@ -135,6 +148,7 @@ impl World {
                 tunnel.service_over();
             }
         }
+        self.fasts_gone(Side::Agent);
         for link in [self.agent.link, self.agent.next_link]
             .into_iter()
             .flatten()
@@ -236,6 +250,9 @@ impl World {
                 if let Some(n) = self.agent.tunnels.get(&id) {
                     return self.tunnel_data(*n, kind, &data);
                 }
+                if let Some(n) = self.fast_of(Side::Agent, id) {
+                    return self.fast_data(Side::Agent, id, n, (kind, &data));
+                }
                 self.upstream_data(id, kind, &data)
             }
             Action::Finish(id) => {
@@ -244,6 +261,20 @@ impl World {
                     return self.tunnel_told(*n);
                 }
                 self.upstream_finish(id)
+            }
+            Action::HalfClosed(id) => {
+                self.note(&[now, 16, id.0], b"");
+                match self.fast_of(Side::Agent, id) {
+                    Some(n) => self.fast_half_closed(Side::Agent, id, n),
+                    None => Err(format!("the agent half-closes {id:?}, which is over")),
+                }
+            }
+            Action::Over(id) => {
+                self.note(&[now, 17, id.0], b"");
+                match self.fast_of(Side::Agent, id) {
+                    Some(n) => self.fast_over(Side::Agent, id, n),
+                    None => Err(format!("the agent ends {id:?} twice")),
+                }
             }
             Action::Notice(notice) => {
                 self.note(&[now, 5], format!("{notice:?}").as_bytes());
@@ -261,6 +292,7 @@ impl World {
                     Reason::Peer(_) => "link: peer's fault",
                     Reason::Refused(_) => "link: refused",
                     Reason::RegisterTimeout => "link: register timeout",
+                    Reason::Session(_) => "link: session",
                     Reason::Stalled => "link: stalled",
                     Reason::Superseded => "link: superseded",
                     Reason::Unauthorized(_) => "link: unauthorized",
@@ -286,6 +318,9 @@ impl World {
                 if let Some(n) = self.agent.tunnels.get(&id) {
                     return self.tunnel_reset(*n, id);
                 }
+                if let Some(n) = self.fast_of(Side::Agent, id) {
+                    return self.fast_reset(id, n);
+                }
                 self.upstream_reset(id)
             }
             Action::Send(conn, frame) => self.agent_sends(conn, frame, socket),
@@ -297,6 +332,9 @@ impl World {
                 self.note(&[now, 11, id.0], b"");
                 if let Some(n) = self.agent.tunnels.get(&id) {
                     return self.tunnel_writable(*n, false);
+                }
+                if let Some(n) = self.fast_of(Side::Agent, id) {
+                    return self.fast_writable(Side::Agent, n);
                 }
                 self.upstream_writable(id)
             }
@@ -340,13 +378,27 @@ impl World {
                 self.note(&[now, 13, id.0], head.path.as_bytes());
                 self.upstream_dialed(id, head, protocols)
             }
-            Target::Tcp { host, port } => {
+            Target::Http1(_) => {
+                self.note(&[now, 18, id.0], b"");
+                self.fast_connected(id)
+            }
+            Target::Tcp {
+                host,
+                port,
+                half_close,
+            } => {
                 self.note(&[now, 14, id.0, (*port).into()], b"");
-                self.tunnel_dialed(id, false, host, *port)
+                match half_close {
+                    true => self.fast_dialed(id, false, host, *port),
+                    false => self.tunnel_dialed(id, false, host, *port),
+                }
             }
             Target::Udp { host, port } => {
                 self.note(&[now, 15, id.0, (*port).into()], b"");
-                self.tunnel_dialed(id, true, host, *port)
+                match *port >= FAST_PORT {
+                    true => self.fast_dialed(id, true, host, *port),
+                    false => self.tunnel_dialed(id, true, host, *port),
+                }
             }
             other => Err(format!("the agent opened something unknown: {other:?}")),
         }
@@ -366,7 +418,8 @@ impl World {
             let row = TRANSITIONS.iter().position(row);
             self.report.transitions.extend(row);
         }
-        if !self.agent.streams.is_empty() || !self.agent.tunnels.is_empty() {
+        let host = &self.agent;
+        if !host.streams.is_empty() || !host.tunnels.is_empty() || !host.fast.is_empty() {
             return Err("the agent stopped, a stream goes on".into());
         }
         self.agent.up = false;

@@ -14,6 +14,7 @@ use super::{Event, World};
 use crate::{
     content::{Way, piece},
     exchange::{Check, Exchange, GONE, Outcome},
+    fast,
     plan::{Manners, Most, Plan, Weather},
     tunnel,
 };
@@ -47,8 +48,18 @@ impl World {
         let next = self.rng.millis(50, longest);
         self.after(next, Event::Request);
         if self.rng.chance(100) {
-            let plan = tunnel::Plan::new(&mut self.rng, self.weather.is_storm());
+            let plan = match self.weather {
+                Weather::Still => tunnel::Plan::sound(&mut self.rng),
+                _ => tunnel::Plan::new(&mut self.rng, self.weather.is_storm()),
+            };
             return self.tunnel(plan);
+        }
+        if self.rng.chance(180) {
+            let plan = match self.weather {
+                Weather::Still => fast::Plan::sound(&mut self.rng, 20_000),
+                _ => fast::Plan::new(&mut self.rng, self.weather.is_storm()),
+            };
+            return self.fast(plan);
         }
         let plan = Plan::new(&mut self.rng, self.next_request, self.weather, STREAMS);
         self.request(plan)

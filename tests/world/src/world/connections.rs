@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use controlplane_core::{CloseCode, ConnId, Down, Endpoint, Frame, Input, OutFrame, Socket};
 
-use super::{Event, World, agent::Dialing};
+use super::{Event, World, agent::Dialing, fast::is_yamux};
 use crate::{
     exchange::Check,
     link::{Link, Side, Wire},
@@ -147,6 +147,11 @@ impl World {
         };
         let wire = match self.wire(frame, Side::Agent)? {
             Wire::Text(text) => Wire::Text(self.overhear_agent(text)?),
+            Wire::Binary(data) if is_yamux(&data) => {
+                self.overhear_yamux(link, Side::Agent, &data)?;
+                self.transmit_cut(link, Side::Agent, data);
+                return Ok(());
+            }
             Wire::Binary(data) => Wire::Binary(self.overhear_answer(data)?),
             wire => wire,
         };
@@ -167,9 +172,11 @@ impl World {
                 let len = text.len();
                 (Wire::Text(text), len)
             }
-            OutFrame::Binary(data) if from == Side::Agent => {
+            OutFrame::Binary(data) if from == Side::Agent || is_yamux(&data) => {
                 self.note(&[now, 22], &data);
-                self.count("binary answers");
+                if !is_yamux(&data) {
+                    self.count("binary answers");
+                }
                 let len = data.len();
                 (Wire::Binary(data.into()), len)
             }
@@ -199,7 +206,7 @@ impl World {
                 self.tell(to, Input::Alive(conn))
             }
             Wire::Pong => self.tell(to, Input::Alive(conn)),
-            Wire::Text(text) if self.rng.chance(20) => {
+            Wire::Text(text) if !self.is_fast() && self.rng.chance(20) => {
                 self.tell(to, Input::Frame(conn, Frame::Binary(text.as_bytes())))
             }
             Wire::Text(text) => self.tell(to, Input::Frame(conn, Frame::Text(&text))),
@@ -219,6 +226,17 @@ impl World {
                 self.at(at, Event::Arrive(link, to));
             }
         }
+    }
+
+    /// The same with bytes of yamux, whose boundaries mean nothing.
+    pub(super) fn transmit_cut(&mut self, link: u64, from: Side, mut data: Vec<u8>) {
+        if data.len() > 1 && self.rng.chance(50) {
+            let at = self.rng.len(1, data.len() - 1);
+            let rest = data.split_off(at);
+            self.transmit(link, from, Wire::Binary(data));
+            data = rest;
+        }
+        self.transmit(link, from, Wire::Binary(data));
     }
 
     pub(super) fn arrive(&mut self, id: u64, to: Side) -> Check {

@@ -7,7 +7,7 @@ use controlplane_core::{
     OutFrame, Socket, Start, StreamId, Time,
 };
 
-use super::{Event, World};
+use super::{Event, World, fast::Tap};
 use crate::{
     exchange::{Check, Outcome},
     link::{Side, Wire},
@@ -32,6 +32,8 @@ pub(super) struct ControllerHost {
     pub(super) streams: BTreeMap<StreamId, u64>,
     /// The tunnels by stream.
     pub(super) tunnels: BTreeMap<StreamId, u64>,
+    /// The streams of the fast mode.
+    pub(super) fast: BTreeMap<StreamId, u64>,
     pub(super) last_stream: Option<StreamId>,
     /// Requests that failed for a lost connection whose loss was not told yet.
     orphans: usize,
@@ -53,6 +55,7 @@ impl ControllerHost {
             next_conn: 0,
             streams: BTreeMap::new(),
             tunnels: BTreeMap::new(),
+            fast: BTreeMap::new(),
             last_stream: None,
             orphans: 0,
         }
@@ -60,6 +63,15 @@ impl ControllerHost {
 
     pub(super) const fn limits(&self) -> Limits {
         self.config.limits
+    }
+
+    pub(super) const fn has_yamux(&self) -> bool {
+        self.config.yamux
+    }
+
+    /// The streams of the fast mode that it has.
+    pub(super) fn fast_numbers(&self) -> Vec<Option<u64>> {
+        self.fast.values().copied().map(Some).collect()
     }
 
     pub(super) const fn closing(&self) -> Duration {
@@ -105,6 +117,8 @@ impl World {
         for id in tunnels {
             self.tunnel_client_over(id, Ended::Client);
         }
+        self.fasts_gone(Side::Controller);
+        self.tap = None;
         let links: Vec<u64> = self.controller.conns.values().copied().collect();
         for link in links {
             self.abandon(link, Side::Controller);
@@ -176,6 +190,9 @@ impl World {
                 if let Some(n) = self.controller.tunnels.get(&id) {
                     return self.tunnel_answer(*n, kind, &data);
                 }
+                if let Some(n) = self.fast_of(Side::Controller, id) {
+                    return self.fast_data(Side::Controller, id, n, (kind, &data));
+                }
                 self.client_data(id, kind, &data)
             }
             Action::Discard(id) => {
@@ -188,6 +205,9 @@ impl World {
                 if let Some(n) = self.controller.tunnels.get(&id) {
                     return self.tunnel_failed(*n, id, &failure);
                 }
+                if let Some(n) = self.fast_of(Side::Controller, id) {
+                    return self.fast_failed(id, n, &failure);
+                }
                 self.client_failed(id, failure)
             }
             Action::Finish(id) => {
@@ -197,6 +217,20 @@ impl World {
                 }
                 self.client_finish(id)
             }
+            Action::HalfClosed(id) => {
+                self.note(&[now, 43, id.0], b"");
+                match self.fast_of(Side::Controller, id) {
+                    Some(n) => self.fast_half_closed(Side::Controller, id, n),
+                    None => Err(format!("the controller half-closes {id:?}, which is over")),
+                }
+            }
+            Action::Over(id) => {
+                self.note(&[now, 44, id.0], b"");
+                match self.fast_of(Side::Controller, id) {
+                    Some(n) => self.fast_over(Side::Controller, id, n),
+                    None => Err(format!("the controller ends {id:?} twice")),
+                }
+            }
             Action::Head(id, head) => {
                 self.note(&[now, 35, id.0], format!("{head:?}").as_bytes());
                 self.client_head(id, head)
@@ -204,16 +238,21 @@ impl World {
             Action::Joined(conn, joined) => {
                 self.note(&[now, 36, conn.0], joined.info.agent_id.as_bytes());
                 self.count("joined");
-                if self.controller.conns.contains_key(&conn) {
-                    Ok(())
-                } else {
-                    Err("an agent joined on a connection that is gone".into())
+                let Some(link) = self.controller.conns.get(&conn).copied() else {
+                    return Err("an agent joined on a connection that is gone".into());
+                };
+                if joined.yamux && self.tap.as_ref().is_none_or(|tap| tap.conn != conn) {
+                    self.count("fast: sessions");
+                    self.sessions += 1;
+                    self.tap = Some(Tap::new(self.sessions, conn, link));
                 }
+                Ok(())
             }
             Action::Left(reason) => {
                 self.note(&[now, 37], format!("{reason:?}").as_bytes());
                 self.count("left");
                 self.controller.orphans = 0;
+                self.tap = None;
                 let fair = !self.weather.is_storm();
                 if fair && !self.agent.stopping && !self.controller.stopping {
                     return Err(format!("a sound link ended: {reason}"));
@@ -233,6 +272,9 @@ impl World {
                 self.note(&[now, 40, id.0], b"");
                 if let Some(n) = self.controller.tunnels.get(&id) {
                     return self.tunnel_writable(*n, true);
+                }
+                if let Some(n) = self.fast_of(Side::Controller, id) {
+                    return self.fast_writable(Side::Controller, n);
                 }
                 self.client_writable(id)
             }
@@ -269,9 +311,17 @@ impl World {
         let Some(link) = self.controller.conns.get(&conn).copied() else {
             return Err("the controller sends without a connection".into());
         };
-        let Wire::Text(text) = self.wire(frame, Side::Controller)? else {
-            self.transmit(link, Side::Controller, Wire::Ping);
-            return Ok(());
+        let text = match self.wire(frame, Side::Controller)? {
+            Wire::Text(text) => text,
+            Wire::Binary(data) => {
+                self.overhear_yamux(link, Side::Controller, &data)?;
+                self.transmit_cut(link, Side::Controller, data);
+                return Ok(());
+            }
+            wire => {
+                self.transmit(link, Side::Controller, wire);
+                return Ok(());
+            }
         };
         self.overhear_controller(&text)?;
         for wire in self.as_others_say(link, text) {
@@ -284,7 +334,8 @@ impl World {
         if !self.controller.stopping {
             return Err("the controller stopped without being told to".into());
         }
-        if !self.controller.streams.is_empty() || !self.controller.tunnels.is_empty() {
+        let host = &self.controller;
+        if !host.streams.is_empty() || !host.tunnels.is_empty() || !host.fast.is_empty() {
             return Err("the controller stopped, a request goes on".into());
         }
         if !self.controller.conns.is_empty() {

@@ -3,6 +3,7 @@
 
 mod hostile;
 mod streams;
+mod yamux;
 
 use std::time::Duration;
 
@@ -37,6 +38,10 @@ impl World {
             0 => None,
             len => live.get(self.rng.below(len) as usize).cloned(),
         };
+        if self.is_fast() && self.rng.chance(300) {
+            self.yamux_lies(id);
+            return Ok(());
+        }
         if self.rng.chance(250) {
             let (from, wire) = self.hostile(victim);
             self.slip_in(id, from, wire);
@@ -54,7 +59,8 @@ impl World {
     /// Puts messages into the link as if `from` had sent them.
     fn pretend(&mut self, id: u64, from: Side, texts: Vec<String>) {
         for text in texts {
-            let binary = self.rng.chance(100);
+            // In the fast mode binary messages are no JSON.
+            let binary = !self.is_fast() && self.rng.chance(100);
             let wire = if binary {
                 Wire::Binary(text.into_bytes())
             } else {

@@ -10,6 +10,7 @@ use controlplane_core::{Limits, Machine as _, Stats, StreamEnd};
 use super::World;
 use crate::{
     exchange::Check,
+    link::Side,
     plan::{MAX_PIECE, Manners},
 };
 
@@ -57,13 +58,17 @@ impl World {
         }
         let connected = self.agent.machine.phase().open().is_some();
         let stats = self.agent.machine.stats();
-        let open = self.agent.streams.len() + self.agent.tunnels.len();
+        let open = self.agent.streams.len() + self.agent.tunnels.len() + self.agent.fast.len();
         let charged = charged + self.tunnels_charge().0;
-        account("the agent", &stats, open, charged)?;
+        match self.is_fast() {
+            true => self.look_at_fasts(Side::Agent, &stats, charged)?,
+            false => exact("the agent", &stats, charged)?,
+        }
+        account("the agent", &stats, open)?;
         if !connected && !is_empty(&stats) {
             return Err("the agent keeps streams without a connection".into());
         }
-        bounds("the agent", &stats, &limits)
+        bounds("the agent", &stats, &limits, self.is_fast())
     }
 
     fn look_at_controller(&mut self) -> Check {
@@ -97,26 +102,34 @@ impl World {
         }
         let connected = self.controller.machine.joined().is_some();
         let stats = self.controller.machine.stats();
-        let open = self.controller.streams.len() + self.controller.tunnels.len();
+        let host = &self.controller;
+        let open = host.streams.len() + host.tunnels.len() + host.fast.len();
         let charged = charged + self.tunnels_charge().1;
-        account("the controller", &stats, open, charged)?;
+        match self.is_fast() {
+            true => self.look_at_fasts(Side::Controller, &stats, charged)?,
+            false => exact("the controller", &stats, charged)?,
+        }
+        account("the controller", &stats, open)?;
         let clean = stats.held_out == 0 && stats.streams_open == open && complete;
         if !connected && !clean {
             return Err("the controller keeps streams without a connection".into());
         }
-        bounds("the controller", &stats, &limits)
+        bounds("the controller", &stats, &limits, self.is_fast())
     }
 }
 
-/// The machine holds for local ends exactly what they have not taken, and knows every stream that
-/// they know.
-fn account(who: &str, stats: &Stats, open: usize, charged: usize) -> Check {
-    if stats.held_in != charged {
-        let held = stats.held_in;
-        return Err(format!(
+/// The machine holds for local ends exactly what they have not taken.
+fn exact(who: &str, stats: &Stats, charged: usize) -> Check {
+    match stats.held_in {
+        held if held == charged => Ok(()),
+        held => Err(format!(
             "{who} counts {held} bytes, its ends hold {charged}"
-        ));
+        )),
     }
+}
+
+/// The machine knows every stream that its ends know.
+fn account(who: &str, stats: &Stats, open: usize) -> Check {
     if stats.streams_open < open {
         return Err(format!("{who} forgot a stream that goes on"));
     }
@@ -127,14 +140,21 @@ pub(super) const fn is_empty(stats: &Stats) -> bool {
     stats.streams_open == 0 && stats.held_in == 0 && stats.held_out == 0
 }
 
-fn bounds(who: &str, stats: &Stats, limits: &Limits) -> Check {
+fn bounds(who: &str, stats: &Stats, limits: &Limits, fast: bool) -> Check {
+    // Streams of the fast mode have the same bounds beside those of JSON.
+    let modes = 1 + usize::from(fast);
     // Of each stream, what is not data: a head, an end or an error.
     let per_stream = limits.head + 4 * Limits::MIN_CHARGE;
     let piece = MAX_PIECE.max(limits.message);
-    let out = limits.send_total + piece + limits.buffered_total + limits.streams * per_stream;
+    let whole = limits.buffered_total + limits.streams * per_stream;
+    let out = (limits.send_total + piece) * modes + whole;
     for (what, is, may) in [
-        ("streams", stats.streams_open, limits.streams),
-        ("bytes for local ends", stats.held_in, limits.recv_total),
+        ("streams", stats.streams_open, limits.streams * modes),
+        (
+            "bytes for local ends",
+            stats.held_in,
+            limits.recv_total * modes,
+        ),
         ("bytes for the socket", stats.held_out, out),
     ] {
         if is > may {
@@ -153,9 +173,10 @@ mod tests {
         let mut stats = Stats::default();
         stats.held_in = 1000;
         stats.streams_open = 2;
-        assert_eq!(account("it", &stats, 2, 1000), Ok(()));
-        assert!(account("it", &stats, 2, 1001).is_err());
-        assert!(account("it", &stats, 3, 1000).is_err());
+        assert_eq!(exact("it", &stats, 1000), Ok(()));
+        assert!(exact("it", &stats, 1001).is_err());
+        assert_eq!(account("it", &stats, 2), Ok(()));
+        assert!(account("it", &stats, 3).is_err());
     }
 
     #[test]
@@ -164,8 +185,9 @@ mod tests {
         let mut stats = Stats::default();
         stats.streams_open = limits.streams;
         stats.held_in = limits.recv_total;
-        assert_eq!(bounds("it", &stats, &limits), Ok(()));
+        assert_eq!(bounds("it", &stats, &limits, false), Ok(()));
         stats.held_in += 1;
-        assert!(bounds("it", &stats, &limits).is_err());
+        assert!(bounds("it", &stats, &limits, false).is_err());
+        assert_eq!(bounds("it", &stats, &limits, true), Ok(()));
     }
 }

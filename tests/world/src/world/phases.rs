@@ -9,6 +9,7 @@ use super::{Event, World, clients::STREAMS, oracle::is_empty};
 use crate::{
     content::Way,
     exchange::{Check, Outcome},
+    fast,
     link::{Side, Wire},
     message::message,
     plan::{Manners, Plan, Script, Weather},
@@ -35,6 +36,8 @@ impl World {
         self.calm_tunnels = self.next_tunnel;
         self.second_agents_leave();
         self.tunnels_calm_down();
+        self.fasts_calm_down();
+        self.broken_session_ends();
         for side in Side::BOTH {
             self.after(Duration::ZERO, Event::Start(side));
         }
@@ -64,6 +67,20 @@ impl World {
                 self.after(Duration::ZERO, Event::UpstreamAnswers(n));
                 self.after(Duration::ZERO, Event::UpstreamReads(n));
             }
+        }
+    }
+
+    /// What cannot be read, or leads to no new streams, is at the end of its link.
+    fn broken_session_ends(&mut self) {
+        let tap = self.tap.as_ref().filter(|tap| tap.broken || tap.left);
+        let Some(link) = tap.map(|tap| tap.link) else {
+            return;
+        };
+        if let Some(link) = self.links.get_mut(&link) {
+            link.cut();
+        }
+        for side in Side::BOTH {
+            self.after(Duration::ZERO, Event::Told(link, side));
         }
     }
 
@@ -135,6 +152,9 @@ impl World {
                 .find(|t| t.is_open() || t.service.is_some());
             return Err(format!("a tunnel never ended: {open:?}"));
         }
+        if let Some(open) = self.fasts.values().find(|fast| fast.is_open()) {
+            return Err(format!("stream {} never ended: {open:?}", open.n));
+        }
         if let Some(served) = self.exchanges.values().find(|e| e.is_served()) {
             return Err(format!("request {} is worked on for nobody", served.n));
         }
@@ -145,6 +165,7 @@ impl World {
         let tables = [self.agent.machine.stats(), self.controller.machine.stats()];
         tables.iter().all(|stats| stats.streams_open == 0)
             && self.tunnels_are_quiet()
+            && self.fasts_are_quiet()
             && self
                 .exchanges
                 .values()
@@ -172,6 +193,7 @@ impl World {
         }
         self.until(self.now + Duration::from_secs(60), |world| world.is_quiet())?;
         self.serve_new_tunnels()?;
+        self.serve_new_fasts()?;
         for (n, exchange) in self.exchanges.range(first..) {
             let outcome = &exchange.outcome;
             let heard = exchange.talk.as_ref().is_none_or(|talk| talk.up.is_whole());
@@ -207,6 +229,22 @@ impl World {
         Ok(())
     }
 
+    fn serve_new_fasts(&mut self) -> Check {
+        if !self.is_fast() {
+            return Ok(());
+        }
+        let (first, opened) = (self.next_fast, self.fasts.len());
+        for _ in 0..3 {
+            let plan = fast::Plan::sound(&mut self.rng, 2000);
+            self.fast(plan)?;
+        }
+        self.until(self.now + Duration::from_secs(60), |world| world.is_quiet())?;
+        if self.fasts.len() != opened + 3 {
+            return Err("streams were not taken in the calm".into());
+        }
+        self.fasts_went_well(first)
+    }
+
     /// What nothing can make fail.
     fn calm_plan(&mut self) -> Plan {
         let streams = match self.manners {
@@ -231,6 +269,11 @@ impl World {
                 // Its client never sends: nothing ends it but the shutdown.
                 exchange.client_blocked = true;
             }
+        }
+        if self.is_fast() {
+            self.idle_fast = Some(self.next_fast);
+            let plan = fast::Plan::idle(&mut self.rng);
+            self.fast(plan)?;
         }
         self.until(self.now + Duration::from_secs(5), |_| false)?;
         self.ending = true;
@@ -264,6 +307,9 @@ impl World {
             .find(|e| e.is_open() || e.is_served())
         {
             return Err(format!("request {} outlived the machines", open.n));
+        }
+        if let Some(open) = self.fasts.values().find(|fast| fast.is_open()) {
+            return Err(format!("stream {} outlived the machines", open.n));
         }
         self.empty()
     }

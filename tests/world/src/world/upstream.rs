@@ -255,6 +255,7 @@ impl World {
         {
             exchange.upstream_gone();
         }
+        self.agent.fast.remove(&id);
         self.tell_agent(Input::Ended(id, end))
     }
 }

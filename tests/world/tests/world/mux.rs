@@ -1,6 +1,10 @@
 //! yamux: random schedules of two ends against a model, and of one end against a hostile peer.
 //! `MUX_SEED=n` runs one seed, `MUX_SEEDS=n` more of them.
 
+mod interop;
+mod peer;
+mod speed;
+
 use std::panic::catch_unwind;
 
 use controlplane_world::{

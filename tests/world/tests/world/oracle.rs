@@ -124,6 +124,25 @@ fn what_is_done_to_the_end_of_a_stream_is_seen() {
 }
 
 #[test]
+fn what_is_done_to_a_stream_of_the_fast_mode_is_seen() {
+    let bytes = "yamux";
+    let wrong = [
+        "differs",
+        "not sent next",
+        "has more",
+        "an end that is none",
+        "data of another kind",
+        "without a cause",
+        "never ended",
+        "in the calm",
+        "at most",
+    ];
+    assert_found(Tamper::Alter(bytes), &wrong);
+    assert_found(Tamper::Drop(bytes), &wrong);
+    assert_found(Tamper::Duplicate(bytes), &wrong);
+}
+
+#[test]
 fn what_is_done_to_a_tunnel_is_seen() {
     let bytes = "tcp_tunnel_data";
     let wrong = [

@@ -1,5 +1,6 @@
 //! Local processes: what is given to them, and what they write.
 
+use std::ffi::OsString;
 use std::io;
 use std::os::unix::process::ExitStatusExt as _;
 use std::process::{ExitStatus, Stdio};
@@ -99,7 +100,11 @@ impl Input {
 
 /// Starts a process with a safe environment, as the leader of a group of its own. It is marked by
 /// a variable, which its children inherit.
-pub(super) fn spawn(job: Job<'_>, mark: (&str, &str)) -> Result<Spawned, StartError> {
+pub(super) fn spawn(
+    job: Job<'_>,
+    mark: (&str, &str),
+    path: Option<OsString>,
+) -> Result<Spawned, StartError> {
     let Some((program, arguments)) = job.argv.split_first() else {
         return Err(StartError::NoCommand);
     };
@@ -111,7 +116,7 @@ pub(super) fn spawn(job: Job<'_>, mark: (&str, &str)) -> Result<Spawned, StartEr
         .env(mark.0, mark.1)
         .current_dir("/")
         .kill_on_drop(true);
-    if let Some(path) = std::env::var_os("PATH") {
+    if let Some(path) = path {
         command.env("PATH", path);
     }
     let spawned = match job.tty {

@@ -1,6 +1,7 @@
 //! The processes of the pods. None outlives this.
 
 use std::collections::BTreeMap;
+use std::ffi::OsString;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::{fs, io};
@@ -25,6 +26,8 @@ pub(in crate::standin) struct Workload {
     state: Arc<Mutex<State>>,
     /// The value of [`MARK`].
     mark: String,
+    /// Where commands are looked for, if not where this process looks.
+    path: Mutex<Option<OsString>>,
 }
 
 #[derive(Debug)]
@@ -70,11 +73,19 @@ impl Workload {
                 ended: false,
             })),
             mark: format!("{}-{now}-{number}", std::process::id()),
+            path: Mutex::new(None),
         }
+    }
+
+    /// Has commands looked for in these folders.
+    pub(in crate::standin) fn set_path(&self, path: OsString) {
+        *self.path.lock().unwrap_or_else(PoisonError::into_inner) = Some(path);
     }
 
     /// Starts a process.
     pub(super) fn start(&self, job: Job<'_>) -> Result<Running, StartError> {
+        let path = self.path.lock().unwrap_or_else(PoisonError::into_inner);
+        let path = path.clone().or_else(|| std::env::var_os("PATH"));
         // Under the lock, so that none is started behind the back of the end.
         let mut state = lock(&self.state);
         if state.ended {
@@ -84,7 +95,7 @@ impl Workload {
             child,
             input,
             output,
-        } = process::spawn(job, (MARK, &self.mark))?;
+        } = process::spawn(job, (MARK, &self.mark), path)?;
         let pid = child.id().and_then(|id| i32::try_from(id).ok());
         let pid = pid.and_then(Pid::from_raw);
         let entry = Entry {

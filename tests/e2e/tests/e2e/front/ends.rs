@@ -236,7 +236,11 @@ impl<T: Handler> Handler for InTokio<T> {
 
 async fn a_handler_goes_on_once_its_answer_is_complete<R: Runtime>(runtime: R) {
     // With a length, hyper has seen all of the answer before the handler says so.
-    for length in [&[("Content-Length", "2")][..], &[]] {
+    for length in [
+        &[("Content-Length", "2")][..],
+        &[("Content-Length", "0")],
+        &[],
+    ] {
         let (sender, mut done) = mpsc::unbounded_channel();
         let (go, going) = tokio::sync::watch::channel(false);
         let headers = ok(length);
@@ -244,7 +248,8 @@ async fn a_handler_goes_on_once_its_answer_is_complete<R: Runtime>(runtime: R) {
             let (sender, mut going, headers) = (sender.clone(), going.clone(), headers.clone());
             async move {
                 let mut body = responder.respond(headers);
-                body.write("ok".into()).await.unwrap();
+                // There may be no room for it at all.
+                let _ = body.write("ok".into()).await;
                 body.finish();
                 going.wait_for(|go| *go).await.unwrap();
                 sender.send(()).unwrap();
@@ -252,10 +257,13 @@ async fn a_handler_goes_on_once_its_answer_is_complete<R: Runtime>(runtime: R) {
         };
         let mut client = Client::new(runtime.clone(), handler);
         client.write("GET /api HTTP/1.1\r\nHost: a\r\n\r\n").await;
-        client.read_until("ok").await;
-        if length.is_empty() {
-            client.read_until("0\r\n\r\n").await;
-        }
+        client.head().await;
+        let end = match length {
+            [] => "0\r\n\r\n",
+            [(_, "2")] => "ok",
+            _ => "",
+        };
+        client.read_until(end).await;
         drop(client.io);
         client.serving.await.unwrap();
         go.send(true).unwrap();

@@ -187,3 +187,50 @@ fn more(kind: &str, id: &str, flags: [bool; 3], input: &mut Unstructured<'_>) ->
         _ => String::new(),
     })
 }
+
+/// What brings either machine into the fast mode, or does not.
+pub(super) fn fast_mode(input: &mut Unstructured<'_>) -> Result<Vec<String>> {
+    let protocols = *input.choose(&["[1,2,16,17]", "[1,2]", "[]", "7"])?;
+    let agreed = input.ratio(7u8, 8u8)?;
+    let payload = format!(
+        r#"{{"use_yamux":{agreed},"stream_protocols":{protocols},"agent_id":"a",
+        "features":{{"supports_yamux":true,"request_window":2000,"tunnels":true}}}}"#
+    );
+    let kinds = ["gateway_hello", "register", "gateway_hello_ack"];
+    let all = kinds.map(|kind| format!(r#"{{"type":"{kind}","payload":{payload}}}"#));
+    Ok(all.into())
+}
+
+/// Frames of yamux, most of them almost right.
+pub(super) fn yamux(input: &mut Unstructured<'_>) -> Result<Vec<u8>> {
+    let mut bytes = Vec::new();
+    for _ in 0..input.int_in_range(1..=4u8)? {
+        let id = input.int_in_range(0..=9u32)?;
+        let kind = input.int_in_range(0..=9u8)?;
+        let flags = *input.choose(&[0u16, 0, 0, 1, 2, 3, 4, 8, 15, 0xffff])?;
+        let length = input.int_in_range(0..=9u8)?;
+        let payload = match (kind, length) {
+            (0..=5, 0) => Vec::new(),
+            // The headers of streams, with something behind.
+            (0..=5, 1) => b"\x01\x10\0\0\0\0\0\0\0\0GET".to_vec(),
+            (0..=5, 2) => b"\x01\x01\0\x50\0\x03web\0\x07default\0\x01thi".to_vec(),
+            (0..=5, 3) => b"\x01\x11\0\x50\0\x03web\0\x07default\0\x01t\0\x02hi\0".to_vec(),
+            (0..=5, 4..=8) => vec![b'x'; input.int_in_range(0..=5000)?],
+            (0..=5, _) => vec![0; input.int_in_range(0..=300)?],
+            _ => Vec::new(),
+        };
+        let kind = [0, 0, 0, 0, 0, 0, 1, 1, 2, 3][usize::from(kind)];
+        let told = match kind {
+            0 if length == 9 => u32::from(input.arbitrary::<u16>()?),
+            0 => payload.len() as u32,
+            _ if length == 9 => input.arbitrary()?,
+            _ => u32::from(length),
+        };
+        bytes.extend([0, kind]);
+        bytes.extend(flags.to_be_bytes());
+        bytes.extend(id.to_be_bytes());
+        bytes.extend(told.to_be_bytes());
+        bytes.extend(payload);
+    }
+    Ok(bytes)
+}

@@ -35,6 +35,8 @@ impl Pair {
     pub(super) fn new(input: &mut Unstructured<'_>) -> Result<Self> {
         let features: u8 = input.arbitrary()?;
         let mut config = AgentConfig::new("agent-1", text(input, 100)?);
+        // What JSON carries; the world has the fast mode.
+        config.yamux = false;
         config.policy = IdentityPolicy::Caller;
         config.tunnels = targets();
         config.limits.chunk = [1000, 32 << 10][usize::from(features & 1)];

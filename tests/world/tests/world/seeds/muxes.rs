@@ -41,6 +41,10 @@ pub(super) fn yamux_decode() -> Vec<Seed> {
             [hello(SYN, 9), hello(SYN, 3), hello(SYN, 7)].concat(),
         ),
         ("used_before", [hello(SYN | RST, 9), hello(SYN, 9)].concat()),
+        (
+            "refused_twice",
+            [hello(SYN | RST, 9), hello(SYN, 9), hello(SYN, 9)].concat(),
+        ),
         ("granted_too_much", header(UPDATE, 0, 2, u32::MAX)),
         (
             "more_than_the_window",

@@ -80,6 +80,14 @@ impl Player {
         }
     }
 
+    pub(super) fn expect_binary(&mut self, wanted: &[u8]) -> Result<(), String> {
+        match self.next("")? {
+            OutFrame::Binary(frame) if frame == wanted => Ok(()),
+            OutFrame::Binary(frame) => Err(format!("saw {}", to_hex(&frame))),
+            other => Err(format!("expected a binary message, saw {}", shown(&other))),
+        }
+    }
+
     pub(super) fn expect_frame(&mut self, pattern: &step::ExpectFrame) -> Result<(), String> {
         let frame = match self.next("")? {
             OutFrame::Binary(frame) => frame,

@@ -243,6 +243,7 @@ impl Player {
             }
             Step::Expect(pattern) => self.expect(pattern),
             Step::ExpectPieces(pieces) => self.expect_pieces(pieces),
+            Step::ExpectBinary(digits) => self.expect_binary(&hex(digits)?),
             Step::ExpectFrame(frame) => self.expect_frame(frame),
             Step::Quiet(_) => self.quiet(),
             Step::Pass(millis) => self.pass(Duration::from_millis(*millis)),

@@ -7,10 +7,11 @@ use controlplane_world::vectors::load::{self, Line};
 use serde_json::{Map, Value, json};
 
 /// Every expectation there is.
-const KINDS: [&str; 15] = [
+const KINDS: [&str; 16] = [
     "cases",
     "dial",
     "expect",
+    "expect_binary",
     "expect_client_end",
     "expect_client_gets",
     "expect_client_head",

@@ -24,6 +24,7 @@ pub(super) fn agent(config: &Config) -> Result<(Agent, HeartbeatStatus), String>
     let mut to = AgentConfig::new("agent-1f2e", "prod");
     to.binary_answers = config.binary_answers;
     to.encrypted = config.encrypted;
+    to.yamux = !config.no_yamux;
     to.gateways.clone_from(&config.gateways);
     to.terminal_translation = config.terminal_translation;
     if let Some(policy) = &config.identity {

@@ -111,7 +111,7 @@ impl Player {
     fn expect_connect(&mut self, wanted: &ExpectConnect) -> Result<(), String> {
         let (id, target) = self.opened()?;
         let (transport, to) = match &target {
-            Target::Tcp { host, port } => (Transport::Tcp, format!("{host}:{port}")),
+            Target::Tcp { host, port, .. } => (Transport::Tcp, format!("{host}:{port}")),
             Target::Udp { host, port } => (Transport::Udp, format!("{host}:{port}")),
             _ => return Err(format!("expected a connection, saw {target:?}")),
         };
