@@ -225,6 +225,13 @@ impl<R: Runtime> Builder<R> {
         self
     }
 
+    /// Whether the fast mode is offered: streams with a window each, in binary messages (P-118). On
+    /// by default; without it every request goes as JSON.
+    pub fn yamux(mut self, offer: bool) -> Self {
+        self.config.yamux = offer;
+        self
+    }
+
     /// Where TCP and UDP tunnels may lead (P-197); by default nowhere, so that each is refused.
     pub fn tunnels(mut self, targets: impl IntoIterator<Item = TunnelTarget>) -> Self {
         self.config.tunnels = targets.into_iter().collect();

@@ -4,7 +4,10 @@
 use std::{
     fmt, io,
     pin::Pin,
-    sync::{Arc, OnceLock},
+    sync::{
+        Arc, OnceLock,
+        atomic::{AtomicBool, Ordering},
+    },
     task::{Context, Poll, ready},
 };
 
@@ -49,16 +52,27 @@ enum Reading {
 
 /// Why a [`ByteStream`] failed. Clones are of the same stream.
 #[derive(Clone, Debug, Default)]
-pub(crate) struct Cause(Arc<OnceLock<Failure>>);
+pub(crate) struct Cause(Arc<Known>);
+
+#[derive(Debug, Default)]
+struct Known {
+    failure: OnceLock<Failure>,
+    hung_up: AtomicBool,
+}
 
 impl Cause {
     /// Nothing where it did not fail, or nobody has seen it yet.
     pub(crate) fn get(&self) -> Option<Failure> {
-        self.0.get().cloned()
+        self.0.failure.get().cloned()
     }
 
     fn set(&self, failure: Failure) {
-        let _ = self.0.set(failure);
+        let _ = self.0.failure.set(failure);
+    }
+
+    /// Whether something was written that nobody takes, while there is something left to be read.
+    pub(crate) fn hung_up(&self) -> bool {
+        self.0.hung_up.load(Ordering::Relaxed)
     }
 }
 
@@ -137,6 +151,24 @@ impl ByteStream {
     fn fail(&mut self, failure: Failure) {
         self.cause.set(failure);
         self.reading = Reading::Failed;
+    }
+
+    /// Whether the peer has said its last, of which some is still to be read.
+    fn hung_up(&self) -> bool {
+        let hung_up = self.reading == Reading::Open && self.flow.pieces.has_ended();
+        if hung_up {
+            self.cause.0.hung_up.store(true, Ordering::Relaxed);
+        }
+        hung_up
+    }
+
+    /// What hyper's writing comes to: at an error hyper would not read on, and an answer that came
+    /// early would be lost. How the stream ended shows to who reads it.
+    fn unless_hung_up<T>(&self, written: Poll<io::Result<T>>, done: T) -> Poll<io::Result<T>> {
+        match written {
+            Poll::Ready(Err(_)) if self.hung_up() => Poll::Ready(Ok(done)),
+            written => written,
+        }
     }
 
     fn error(&self) -> io::Error {
@@ -272,13 +304,18 @@ impl Read for ByteStream {
     }
 }
 
+/// For hyper as a client.
 impl Write for ByteStream {
     fn poll_write(
         mut self: Pin<&mut Self>,
         cx: &mut Context<'_>,
         data: &[u8],
     ) -> Poll<io::Result<usize>> {
-        self.poll_send(cx, std::iter::once(data))
+        if self.hung_up() {
+            return Poll::Ready(Ok(data.len()));
+        }
+        let sent = self.poll_send(cx, std::iter::once(data));
+        self.unless_hung_up(sent, data.len())
     }
 
     fn is_write_vectored(&self) -> bool {
@@ -290,15 +327,22 @@ impl Write for ByteStream {
         cx: &mut Context<'_>,
         parts: &[io::IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
-        self.poll_send(cx, parts.iter().map(|part| &**part))
+        let len = parts.iter().map(|part| part.len()).sum();
+        if self.hung_up() {
+            return Poll::Ready(Ok(len));
+        }
+        let sent = self.poll_send(cx, parts.iter().map(|part| &**part));
+        self.unless_hung_up(sent, len)
     }
 
     fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        self.poll_sent(cx)
+        let sent = self.poll_sent(cx);
+        self.unless_hung_up(sent, ())
     }
 
     fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        self.poll_finish(cx)
+        let finished = self.poll_finish(cx);
+        self.unless_hung_up(finished, ())
     }
 }
 

@@ -102,6 +102,13 @@ impl Taken {
         }
     }
 
+    /// Whether nothing comes behind what was not taken yet.
+    pub(crate) fn has_ended(&self) -> bool {
+        let queue = lock(&self.0);
+        let last = queue.pieces.back();
+        queue.over || matches!(last, Some(Piece::End | Piece::Failed(_)))
+    }
+
     /// Takes no more, and returns what was not taken.
     pub(crate) fn close(&mut self) -> VecDeque<Piece> {
         let mut queue = lock(&self.0);

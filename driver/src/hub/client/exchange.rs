@@ -117,6 +117,12 @@ impl Exchange {
         }
     }
 
+    /// Whether the agent has said its last, so that nobody takes the rest of the body.
+    pub(super) fn hung_up(&self) -> bool {
+        let state = self.lock();
+        state.held.as_ref().is_some_and(|held| held.cause.hung_up())
+    }
+
     /// Why it failed, where hyper reports this.
     pub(in crate::hub) fn failure(&self, error: &hyper::Error) -> Failure {
         let state = self.lock();

@@ -110,6 +110,11 @@ impl Body for Upload {
         let Self::Flow(flow) = self.get_mut() else {
             return Poll::Ready(None);
         };
+        if flow.exchange.hung_up() {
+            // Who waits for room learns of it; the answer may still be read.
+            flow.pieces.close();
+            return Poll::Pending;
+        }
         let Some(data) = ready!(flow.pieces.poll_next_unpin(cx)) else {
             return flow.end();
         };

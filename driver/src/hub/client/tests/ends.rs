@@ -147,3 +147,83 @@ async fn nobody_wants_the_rest_of_a_request_that_was_answered() {
     assert_eq!(told.next().await, Some(Ended::Reset));
     assert_eq!(world.client.pool.len(), 0);
 }
+
+/// Says an answer while the request is under way, and ends its half; then it reads, or resets.
+fn early(then_reads: bool) -> World {
+    World::new(move |mut stream| async move {
+        read_head(&mut stream).await.unwrap();
+        let answer = "HTTP/1.1 413 No\r\ntransfer-encoding: chunked\r\n\r\n3\r\nbig\r\n0\r\n\r\n";
+        say(&mut stream, answer).await;
+        stream.close().await.unwrap();
+        let mut rest = [0; 1000];
+        while then_reads && matches!(stream.read(&mut rest).await, Ok(1..)) {}
+    })
+}
+
+#[tokio::test]
+async fn an_early_answer_outlives_its_upload() {
+    for then_reads in [true, false] {
+        let world = early(then_reads);
+        let (mut body, mut answer) = world.ask(head("POST", &[]), true).await;
+        // Nobody wants it, and its sender is told, although nobody reads the answer.
+        while body.write("more".into()).await.is_ok() {}
+        drop(body);
+        assert_eq!(answer.head().await.unwrap().status, 413);
+        assert_eq!(rest(&mut answer).await.unwrap(), b"big");
+        // Nor is the connection kept.
+        world.get().await.unwrap();
+        assert_eq!(world.dials(), 2);
+    }
+}
+
+#[tokio::test]
+async fn an_upload_dropped_before_there_is_an_answer_cancels_the_request() {
+    let world = World::new(async |mut stream| {
+        let mut rest = [0; 1000];
+        while matches!(stream.read(&mut rest).await, Ok(1..)) {}
+    });
+    let (mut body, mut answer) = world.ask(head("POST", &[]), true).await;
+    body.write("half".into()).await.unwrap();
+    drop(body);
+    assert_eq!(answer.head().await, Err(Failure::Cancelled));
+}
+
+#[tokio::test]
+async fn why_an_answer_broke_off_comes_in_its_trailer() {
+    for (length, sent) in [
+        ("", "2\r\nab\r\n"),
+        ("controlplane-length: 9\r\n", "2\r\nab\r\n"),
+        ("", ""),
+    ] {
+        let answer = format!(
+            "HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n{length}\r\n{sent}0\r\n\
+             controlplane-failure: the cable is cut\r\nx-sum: 7\r\n\r\n"
+        );
+        let world = saying(answer.leak(), ends);
+        let (_body, mut answer) = world.ask(head("GET", &[]), false).await;
+        answer.head().await.unwrap();
+        let failure = Failure::Agent("the cable is cut".into());
+        assert_eq!(rest(&mut answer).await, Err(failure));
+        assert_eq!(answer.next().await, None);
+    }
+}
+
+#[tokio::test]
+async fn the_length_of_a_chunked_answer_is_given_back_and_held() {
+    let malformed = Err(Failure::Fault(controlplane_core::PeerFault::Malformed));
+    for (length, whole) in [("3", true), ("2", false), ("4", false), ("x", false)] {
+        let answer = format!(
+            "HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\nControlplane-Length: {length}\r\n\r\n\
+             3\r\nabc\r\n0\r\n\r\n"
+        );
+        let world = saying(answer.leak(), ends);
+        let got = world.get().await;
+        if !whole {
+            assert_eq!(got, malformed, "{length}");
+            continue;
+        }
+        let (head, body) = got.unwrap();
+        assert_eq!(head.headers, [("Content-Length".into(), "3".into())]);
+        assert_eq!(body, b"abc");
+    }
+}
