@@ -47,6 +47,19 @@ fn a_piece_of_more_than_half_the_queue_is_told_writable_once_it_fits() {
 }
 
 #[test]
+fn a_refused_end_is_woken_when_half_of_its_queue_is_free() {
+    let mut pair = Pair::new();
+    let id = pair.open();
+    pair.server.send(id, data(256 * K)).unwrap();
+    assert!(blocked(pair.server.send(id, data(1))));
+    while pair.server.held_out() > 128 * K {
+        assert_eq!(pair.server.event(), None);
+        pair.server.transmit(at(0));
+    }
+    assert_eq!(pair.server.event(), Some(Event::Writable(id)));
+}
+
+#[test]
 fn a_piece_larger_than_the_queue_goes_when_it_is_empty() {
     let mut pair = Pair::new();
     let id = pair.open();
