@@ -1,14 +1,16 @@
 //! The agent's adapter in this world.
 
+mod opens;
+
 use std::{collections::BTreeMap, time::Duration};
 
 use controlplane_core::{
     Action, Agent, AgentConfig, At, Cause, ConnId, Input, Limits, Machine as _, Notice, Phase,
-    Reason, Socket, Start, StreamId, TRANSITIONS, Target, Time,
+    Reason, Socket, Start, StreamId, TRANSITIONS, Time,
 };
 
 use super::{Event, World};
-use crate::{exchange::Check, fast::FAST_PORT, link::Side, rng::Rng};
+use crate::{exchange::Check, link::Side, rng::Rng};
 
 /// A dial under way.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
@@ -359,49 +361,6 @@ impl World {
             _ => {}
         }
         Ok(())
-    }
-
-    fn agent_opens(&mut self, id: StreamId, target: &Target) -> Check {
-        let now = self.now.as_duration().as_nanos() as u64;
-        if self.agent.last_stream.is_some_and(|last| id <= last) {
-            return Err("the agent used a stream's id again".into());
-        }
-        self.agent.last_stream = Some(id);
-        match target {
-            Target::Http { head, .. } => {
-                self.note(&[now, 6, id.0], head.path.as_bytes());
-                self.upstream_open(id, head)
-            }
-            Target::WebSocket {
-                head, protocols, ..
-            } => {
-                self.note(&[now, 13, id.0], head.path.as_bytes());
-                self.upstream_dialed(id, head, protocols)
-            }
-            Target::Http1(_) => {
-                self.note(&[now, 18, id.0], b"");
-                self.fast_connected(id)
-            }
-            Target::Tcp {
-                host,
-                port,
-                half_close,
-            } => {
-                self.note(&[now, 14, id.0, (*port).into()], b"");
-                match half_close {
-                    true => self.fast_dialed(id, false, host, *port),
-                    false => self.tunnel_dialed(id, false, host, *port),
-                }
-            }
-            Target::Udp { host, port } => {
-                self.note(&[now, 15, id.0, (*port).into()], b"");
-                match *port >= FAST_PORT {
-                    true => self.fast_dialed(id, true, host, *port),
-                    false => self.tunnel_dialed(id, true, host, *port),
-                }
-            }
-            other => Err(format!("the agent opened something unknown: {other:?}")),
-        }
     }
 
     fn agent_stopped(&mut self) -> Check {

@@ -44,6 +44,12 @@ impl Calls {
         }
     }
 
+    /// The client of a controller asks for something.
+    fn opens(mut self, which: u8) -> Self {
+        self.bytes.extend([0, which]);
+        self
+    }
+
     fn call(mut self, conn: u8, stream: u8, rest: &[u8]) -> Self {
         if self.of_controller {
             self.bytes.push(1);
@@ -119,6 +125,18 @@ pub(super) fn agent_calls() -> Vec<Seed> {
             .call(2, 0, &[23, gateway])
     };
     vec![
+        (
+            "fast_http",
+            a().call(1, 0, &[24, 0, 0])
+                .call(1, 0, &[25, 0, 2, 0, 3, 1])
+                .send(0, 300, 0)
+                .call(1, 0, &[25, 0, 2, 0, 0, 4, 0, 9])
+                .consumed(0, 3)
+                .ended(0)
+                .call(1, 0, &[25, 0, 2, 0, 5, 0])
+                .poll(5)
+                .bytes,
+        ),
         (
             "tunnel_tcp",
             a().frame(1, TCP_START, 1, 0, &[0])
@@ -241,6 +259,17 @@ pub(super) fn controller_calls() -> Vec<Seed> {
     use kind::*;
     let c = Calls::controller;
     vec![
+        (
+            "fast_http",
+            c().call(1, 0, &[24, 0, 0])
+                .opens(6)
+                .send(6, 300, 0)
+                .call(1, 0, &[25, 0, 2, 0, 0, 4, 0, 9])
+                .ended(6)
+                .call(1, 0, &[25, 0, 2, 0, 5, 0])
+                .poll(5)
+                .bytes,
+        ),
         (
             "answer_streamed",
             c().frame(1, HEAD, 1, 0, &[])
