@@ -41,7 +41,8 @@ use crate::{
 /// For a head to arrive, from its first byte to its last. How long a connection may be idle is the
 /// client's business.
 const HEAD: Duration = Duration::from_secs(30);
-/// For the client to take an answer that ended the connection, and to end it as well.
+/// For a client that has an answer which ended the connection: so long it may say nothing before it
+/// ends as well.
 const LINGER: Duration = Duration::from_secs(10);
 /// Most headers of a request: a user may be in many groups, each of which takes one.
 const HEADERS: usize = 1024;
@@ -129,7 +130,6 @@ pub(crate) async fn serve_until<R, T>(
     if let Some(mut io) = place.take() {
         // Dropped now, it might take the last answer with it.
         let mut rest = [0; 4096];
-        let ending = async { while matches!(io.read(&mut rest).await, Ok(1..)) {} };
-        timeout(&runtime, LINGER, ending).await;
+        while let Some(Ok(1..)) = timeout(&runtime, LINGER, io.read(&mut rest)).await {}
     }
 }

@@ -5,8 +5,8 @@ use std::{future::Future, net::SocketAddr, pin::Pin, time::Duration};
 
 use anyhow::Result;
 use controlplane_driver::{
-    Agent, AgentInfo, Answer, ControllerConfig, Failure, Handler, Hub, Limits, Meter, RequestHead,
-    ResponseHead, Runtime, Token, websocket_config,
+    Agent, AgentInfo, Answer, Builder, ControllerConfig, Failure, Handler, Hub, Limits, Meter,
+    RequestHead, ResponseHead, Runtime, Token, websocket_config,
 };
 use controlplane_e2e::world::{RuntimeName, Settings, World};
 use tokio::net::TcpListener;
@@ -159,10 +159,20 @@ pub(crate) async fn controller() -> (Hub, SocketAddr) {
 }
 
 pub(crate) async fn pair<R: Runtime>(runtime: R, handler: impl Handler) -> (Hub, Agent<R>) {
+    pair_in(true, runtime, handler).await
+}
+
+/// The same in the fast mode or, where the agent does not offer it, in JSON messages.
+pub(crate) async fn pair_in<R: Runtime>(
+    fast: bool,
+    runtime: R,
+    handler: impl Handler,
+) -> (Hub, Agent<R>) {
     let (hub, address) = controller().await;
-    let agent = agent_at(runtime, address, handler);
+    let agent = builder(runtime, address, handler).yamux(fast).start();
+    let agent = agent.unwrap();
     assert_eq!(agent.registered().await.unwrap().cluster_id, "6f1c");
-    hub.wait_joined().await.unwrap();
+    assert_eq!(hub.wait_joined().await.unwrap().http_streams, fast);
     (hub, agent)
 }
 
@@ -172,6 +182,10 @@ pub(crate) fn agent_at<R: Runtime>(
     address: SocketAddr,
     handler: impl Handler,
 ) -> Agent<R> {
+    builder(runtime, address, handler).start().unwrap()
+}
+
+fn builder<R: Runtime>(runtime: R, address: SocketAddr, handler: impl Handler) -> Builder<R> {
     let info = AgentInfo {
         agent_id: "agent-1".into(),
         name: "prod".into(),
@@ -182,8 +196,6 @@ pub(crate) fn agent_at<R: Runtime>(
         .runtime(runtime)
         .allow_plaintext(true)
         .handler(handler)
-        .start()
-        .unwrap()
 }
 
 pub(crate) fn head(path: &str) -> RequestHead {

@@ -41,7 +41,7 @@ on_both! {
     p019_every_close_code_leads_to_a_new_attempt
 }
 
-/// A runtime whose names have a dead address before the living one.
+/// A runtime whose names have a dead address before the living one, where one is given.
 #[derive(Clone, Default)]
 pub(crate) struct TwoAddresses<R>(pub(crate) R, pub(crate) Option<SocketAddr>);
 
@@ -61,6 +61,12 @@ impl<R: Runtime> Runtime for TwoAddresses<R> {
         port: u16,
     ) -> impl Future<Output = io::Result<Vec<SocketAddr>>> + Send + 'static {
         let dead = self.1;
+        // The services of this cluster are at home.
+        let host = if host.ends_with(".svc") {
+            "localhost".into()
+        } else {
+            host
+        };
         let living = self.0.resolve(host, port);
         async move {
             let mut addresses: Vec<SocketAddr> = dead.into_iter().collect();

@@ -1,5 +1,7 @@
-//! TCP and UDP tunnels from the user of a [`Hub`] to a service beside the agent.
+//! TCP and UDP tunnels from the user of a [`Hub`] to a service beside the agent. Those here name a
+//! port of the agent's host and no service, so that they go in JSON messages.
 
+mod fast;
 mod udp;
 
 use std::net::SocketAddr;

@@ -15,6 +15,7 @@ on_both! {
     a_handler_that_panics_costs_its_request_only
     an_answer_that_breaks_off_never_passes_for_whole
     p207_an_answer_is_as_long_as_it_says
+    why_an_answer_broke_off_is_told_to_who_asks
     a_body_that_breaks_off_breaks_off_for_the_handler
     a_handler_goes_on_once_its_answer_is_complete
 }
@@ -269,4 +270,69 @@ async fn a_handler_goes_on_once_its_answer_is_complete<R: Runtime>(runtime: R) {
         go.send(true).unwrap();
         assert_eq!(done.recv().await, Some(()));
     }
+}
+
+async fn why_an_answer_broke_off_is_told_to_who_asks<R: Runtime>(runtime: R) {
+    let handler = |request: Request, responder: Responder| async move {
+        let (length, end) = request.head.path[5..].split_once('/').unwrap();
+        let lie = ("Controlplane-Length", "1");
+        let headers = match length {
+            "none" => vec![lie, ("Trailer", "x-sum")],
+            length => vec![lie, ("Content-Length", length)],
+        };
+        let mut body = responder.respond(ok(&headers));
+        if body.write("half".into()).await.is_err() {
+            return;
+        }
+        let lie = ("controlplane-failure".into(), "a lie".into());
+        match end {
+            "abort" => body.abort("no\nmore"),
+            "drop" => drop(body),
+            _ => body.finish_with(vec![lie, ("x-sum".into(), "7".into())]),
+        }
+    };
+    let mut client = Client::new(runtime, handler);
+    let ended = "the request's handler ended without a complete answer";
+    let long = "the answer is longer than its Content-Length";
+    let short = "the answer is shorter than its Content-Length";
+    for (path, sent, told) in [
+        ("none/abort", "4\r\nhalf\r\n", Some("no more")),
+        ("none/drop", "4\r\nhalf\r\n", Some(ended)),
+        ("10/abort", "4\r\nhalf\r\n", Some("no more")),
+        ("10/finish", "4\r\nhalf\r\n", Some(short)),
+        ("3/finish", "", Some(long)),
+        ("4/finish", "4\r\nhalf\r\n", None),
+        ("none/finish", "4\r\nhalf\r\n", None),
+    ] {
+        let te = "TE: trailers, controlplane-failure";
+        let request = format!("GET /api/{path} HTTP/1.1\r\nHost: a\r\n{te}\r\n\r\n");
+        client.write(&request).await;
+        let (_, lines) = client.head().await;
+        let length = path.split('/').next().filter(|length| *length != "none");
+        let declared = length.map(|length| format!("controlplane-length: {length}"));
+        let found = |start| lines.iter().find(|line| line.starts_with(start));
+        assert_eq!(found("controlplane-length"), declared.as_ref(), "{path}");
+        assert_eq!(found("content-length"), None, "{path}");
+        let body = client.read_until("0\r\n").await + &client.read_until("\r\n").await;
+        let trailer = match (told, length) {
+            (Some(text), _) => format!("controlplane-failure: {text}\r\n"),
+            (None, None) => "x-sum: 7\r\n".into(),
+            (None, Some(_)) => "\r\n".into(),
+        };
+        assert_eq!(body, format!("{sent}0\r\n{trailer}"), "{path}");
+        if trailer != "\r\n" {
+            client.read_until("\r\n").await;
+        }
+    }
+    // An answer without a body keeps its length, and nobody else's has another one.
+    for (method, te) in [
+        ("HEAD", "trailers, controlplane-failure"),
+        ("GET", "trailers"),
+    ] {
+        let request = format!("{method} /api/4/finish HTTP/1.1\r\nHost: a\r\nTE: {te}\r\n\r\n");
+        client.write(&request).await;
+        let (_, lines) = client.head().await;
+        assert_eq!(lines, ["content-length: 4"], "{method}");
+    }
+    assert_eq!(client.body(4).await, "half");
 }
