@@ -14,6 +14,7 @@ mod hub;
 mod kube_crate;
 mod kube_exec;
 mod kubectl;
+mod names;
 mod played;
 mod replay;
 mod tunnel;

@@ -15,7 +15,7 @@ use tokio::{
 use super::{none_left, rest};
 use crate::{
     bench::{controller, on_both, pattern},
-    hub::TwoAddresses,
+    names::TwoAddresses,
     played::{agent, listen},
 };
 

@@ -9,7 +9,7 @@ use tokio::net::UdpSocket;
 use super::{TunnelTarget, none_left, tunnelled};
 use crate::{
     bench::{on_both, pattern},
-    hub::TwoAddresses,
+    names::TwoAddresses,
     played::{Played, agent, decoded, encoded, listen},
 };
 
