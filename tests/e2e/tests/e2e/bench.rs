@@ -8,7 +8,8 @@ use controlplane_driver::{
     Agent, AgentInfo, Answer, ControllerConfig, Failure, Handler, Hub, Limits, Meter, RequestHead,
     ResponseHead, Runtime, Token, websocket_config,
 };
-use controlplane_e2e::world::{RuntimeName, Settings, World};
+use controlplane_e2e::world::{RuntimeName, Settings, World, mode};
+use pipeops_controller::Mode;
 use tokio::net::TcpListener;
 use tokio_util::compat::{FuturesAsyncReadCompatExt, TokioAsyncReadCompatExt};
 
@@ -93,6 +94,17 @@ macro_rules! on_both_names {
 }
 pub(crate) use on_both_names;
 
+/// Whether this runs in the JSON mode, which cannot do what the test is about; it is reported as
+/// skipped, by name.
+pub(crate) fn skipped_in_json(why: &str) -> bool {
+    let skipped = mode() == Mode::Json;
+    if skipped {
+        let test = std::thread::current().name().unwrap_or("?").to_string();
+        eprintln!("SKIPPED {test}: in the JSON mode {why}");
+    }
+    skipped
+}
+
 /// Runs a test with everything started and the agent registered.
 pub(crate) fn in_world(
     runtime: RuntimeName,
@@ -140,7 +152,8 @@ pub(crate) fn block_on_within(patience: Duration, test: impl Future<Output = ()>
 
 /// A controller without its HTTP side: every agent is let in.
 pub(crate) async fn controller() -> (Hub, SocketAddr) {
-    let config = ControllerConfig::new("6f1c", "prod");
+    let mut config = ControllerConfig::new("6f1c", "prod");
+    config.yamux = mode() == Mode::Fast;
     let hub = Hub::start(controlplane_tokio::Tokio, config).unwrap();
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let address = listener.local_addr().unwrap();
