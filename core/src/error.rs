@@ -126,11 +126,8 @@ pub enum Failure {
         /// What the agent said.
         text: String,
     },
-    /// The agent reset the stream, which is all that it can say in the middle of one. The text has
-    /// room in the reason of a close frame.
-    #[error(
-        "the cluster's agent reset the stream: its own connection, usually to the Kubernetes API, broke"
-    )]
+    /// The agent reset the stream.
+    #[error("the cluster's agent reset the stream")]
     Reset,
     /// The agent cannot take the body in pieces, and it is above [`crate::Limits::buffered`].
     #[error("the request body is too large for this agent")]

@@ -152,8 +152,7 @@ pub(crate) fn block_on_within(patience: Duration, test: impl Future<Output = ()>
 
 /// A controller without its HTTP side: every agent is let in.
 pub(crate) async fn controller() -> (Hub, SocketAddr) {
-    let mut config = ControllerConfig::new("6f1c", "prod");
-    config.yamux = mode() == Mode::Fast;
+    let config = ControllerConfig::new("6f1c", "prod");
     let hub = Hub::start(controlplane_tokio::Tokio, config).unwrap();
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let address = listener.local_addr().unwrap();
@@ -179,7 +178,7 @@ pub(crate) async fn pair<R: Runtime>(runtime: R, handler: impl Handler) -> (Hub,
     (hub, agent)
 }
 
-/// An agent that dials `address`.
+/// An agent that dials `address`. It offers the fast mode where the tests are to run in that.
 pub(crate) fn agent_at<R: Runtime>(
     runtime: R,
     address: SocketAddr,
@@ -194,6 +193,7 @@ pub(crate) fn agent_at<R: Runtime>(
     Agent::builder(format!("ws://{address}"), token, info)
         .runtime(runtime)
         .allow_plaintext(true)
+        .yamux(mode() == Mode::Fast)
         .handler(handler)
         .start()
         .unwrap()
