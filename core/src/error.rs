@@ -126,8 +126,11 @@ pub enum Failure {
         /// What the agent said.
         text: String,
     },
-    /// The agent reset the stream.
-    #[error("the cluster's agent reset the stream")]
+    /// The agent reset a stream of the fast mode, which can carry no text.
+    #[error(
+        "the cluster's agent reset the stream: its connection to the Kubernetes API, or to the \
+         service, broke"
+    )]
     Reset,
     /// The agent cannot take the body in pieces, and it is above [`crate::Limits::buffered`].
     #[error("the request body is too large for this agent")]

@@ -131,7 +131,10 @@ impl Mux {
             window: window.map_or(limits.window, |window| limits.window.min(window as usize)),
             streams: limits.streams,
             recv_total: limits.recv_total,
-            send_stream: limits.send_stream,
+            // Streams whose peers do not read must not take the room of the others.
+            send_stream: limits
+                .send_stream
+                .min(limits.send_total / limits.streams.max(1)),
             send_total: limits.send_total,
             control: limits.control,
             chunk: limits.chunk,

@@ -19,7 +19,7 @@ use hyper::rt::{Read, ReadBufCursor, Write};
 use crate::body::{Broken, Event, Inflow, Outflow, Piece};
 
 /// Longest piece that is handed over at once.
-const PIECE: usize = 64 << 10;
+const PIECE: usize = 32 << 10;
 
 /// A byte stream through the tunnel, which paces both directions on its own.
 ///

@@ -28,6 +28,7 @@ fn p205_datagrams_are_kept_apart_between_our_ends() {
         pair.agent
             .send(there, Kind::Datagram, datagram.clone())
             .unwrap();
+        pair.run();
     }
     let too_long = Bytes::from(alloc::vec![7; MAX_DATAGRAM + 1]);
     pair.agent.send(there, Kind::Datagram, too_long).unwrap();
@@ -58,6 +59,7 @@ fn p205_the_end_comes_behind_the_datagrams_that_wait_for_a_slow_end() {
     for _ in 0..300 {
         let sent = pair.controller.send(here, Kind::Datagram, bytes("x"));
         assert_eq!(sent, Ok(()));
+        pair.run();
     }
     pair.controller_hears(Input::Ended(here, StreamEnd::Clean));
     let (mut got, mut ended) = (0, false);

@@ -206,3 +206,20 @@ fn a_stream_whose_header_finds_no_room_is_not_opened() {
     // With room again it is, and its header is there.
     pair.http();
 }
+
+#[test]
+fn streams_whose_peers_do_not_read_leave_room_to_all_others() {
+    let mut pair = Pair::new();
+    let limits = crate::Limits::controller();
+    // The agent reads nothing of any of them.
+    let piece = Bytes::from(alloc::vec![7; 64 << 10]);
+    for _ in 0..300 {
+        let (id, _) = pair.http();
+        while pair.controller.send(id, Kind::Bytes, piece.clone()).is_ok() {
+            pair.run();
+        }
+    }
+    let (id, _) = pair.http();
+    assert_eq!(pair.controller.send(id, Kind::Bytes, piece), Ok(()));
+    assert!(pair.controller.stats().held_out <= limits.send_total);
+}
