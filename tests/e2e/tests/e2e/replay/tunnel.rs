@@ -64,11 +64,7 @@ const FAST: &[Difference] = &[
 
 /// What differs in the JSON mode, too, where messages pass, and end at the controller and the agent.
 const JSON: &[Difference] = &[
-    (
-        "exec-spdy",
-        "head HTTP/1.1 501 Not Implemented",
-        NO_SPDY,
-    ),
+    ("exec-spdy", "head HTTP/1.1 501 Not Implemented", NO_SPDY),
     (
         "port-forward-spdy",
         "head HTTP/1.1 501 Not Implemented",
