@@ -28,8 +28,10 @@ const OUTPUT: usize = 32 << 20;
 const ROUNDS: usize = 5;
 /// Streams through one tunnel of which one has a reader that stopped.
 const STREAMS: usize = 100;
-/// Requests on each of the others in a round.
-const ECHOES: usize = 10;
+/// Requests on each of the others in a turn, of which there are two without and two with the
+/// stalled one.
+const ECHOES: usize = 4;
+const TURNS: usize = 2;
 
 fn main() -> Result<()> {
     let runtime = tokio::runtime::Builder::new_multi_thread()
@@ -182,7 +184,7 @@ async fn beside_a_stalled_one(runtime: RuntimeName, mode: Mode) -> Result<()> {
     let flood =
         "/api/v1/namespaces/default/pods/web-1/exec?command=cat&command=/dev/zero&stdout=true";
     let mut spans = [Vec::new(), Vec::new()];
-    for _ in 0..ROUNDS {
+    for _ in 0..TURNS {
         for (stalled, spans) in [false, true].into_iter().zip(&mut spans) {
             let unread = match stalled {
                 true => Some(client.websocket(flood, "v5.channel.k8s.io").await?),
