@@ -1,5 +1,8 @@
 //! What the tunnel costs, as ratios to the same requests sent to the stand-in directly in the same
-//! run: `cargo bench -p controlplane-e2e`.
+//! run, and what one stream whose reader stopped costs the others, as a ratio to the same without
+//! it: `cargo bench -p controlplane-e2e`. Only the latter, in half a minute:
+//! `cargo bench -p controlplane-e2e -- stalled`. The mode is that of `E2E_MODE`, but that the latter
+//! is measured in both.
 
 #![expect(clippy::print_stdout, reason = "a benchmark prints its figures")]
 
@@ -8,10 +11,11 @@ use std::time::{Duration, Instant};
 use anyhow::{Context as _, Result};
 use controlplane_e2e::{
     client::Client,
-    world::{RuntimeName, Settings, World},
+    world::{RuntimeName, Settings, World, mode},
 };
-use futures_util::{SinkExt as _, StreamExt as _};
-use tokio_tungstenite::tungstenite::Message;
+use futures_util::{Sink, SinkExt as _, Stream, StreamExt as _};
+use pipeops_controller::Mode;
+use tokio_tungstenite::tungstenite::{Error, Message};
 
 /// Bytes of one download.
 const BULK: u64 = 64 << 20;
@@ -22,14 +26,35 @@ const BURST: usize = 50;
 /// Bytes that a command writes.
 const OUTPUT: usize = 32 << 20;
 const ROUNDS: usize = 5;
+/// Streams through one tunnel of which one has a reader that stopped.
+const STREAMS: usize = 100;
+/// Requests on each of the others in a turn, of which there are two without and two with the
+/// stalled one.
+const ECHOES: usize = 4;
+const TURNS: usize = 2;
 
 fn main() -> Result<()> {
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .enable_all()
         .build()?;
-    println!("ratios of medians, tunnel to direct; {ROUNDS} rounds, each in turn");
-    for name in [RuntimeName::Tokio, RuntimeName::AsyncStd] {
-        runtime.block_on(compare(name))?;
+    let runtimes = [RuntimeName::Tokio, RuntimeName::AsyncStd];
+    if !std::env::args().any(|arg| arg == "stalled") {
+        println!(
+            "ratios of medians, tunnel to direct, {:?}; {ROUNDS} rounds, each in turn",
+            mode()
+        );
+        for name in runtimes {
+            runtime.block_on(compare(name))?;
+        }
+    }
+    println!(
+        "p99 of {} streams beside one whose reader stopped, to that without it",
+        STREAMS - 1
+    );
+    for name in runtimes {
+        for mode in [Mode::Fast, Mode::Json] {
+            runtime.block_on(beside_a_stalled_one(name, mode))?;
+        }
     }
     Ok(())
 }
@@ -122,15 +147,80 @@ async fn keys(client: &Client) -> Result<()> {
     let path = "/api/v1/namespaces/default/pods/web-0/exec?command=cat&stdin=true&stdout=true";
     let mut socket = client.websocket(path, "v5.channel.k8s.io").await?;
     for _ in 0..SMALL {
-        socket.send(Message::binary(&b"\0x"[..])).await?;
-        loop {
-            let message = socket.next().await.context("the stream ended")??;
-            if message.into_data() == b"\x01x"[..] {
-                break;
-            }
-        }
+        key(&mut socket).await?;
     }
     Ok(socket.close(None).await?)
+}
+
+/// Types one key and waits until it comes back.
+async fn key<S>(socket: &mut S) -> Result<()>
+where
+    S: Stream<Item = Result<Message, Error>> + Sink<Message, Error = Error> + Unpin,
+{
+    socket.send(Message::binary(&b"\0x"[..])).await?;
+    loop {
+        let message = socket.next().await.context("the stream ended")??;
+        if message.into_data() == b"\x01x"[..] {
+            return Ok(());
+        }
+    }
+}
+
+/// Small requests on all streams but one, in turn, without and with something that fills the one.
+/// Each waits for the one before: what is measured is the way through the tunnel.
+async fn beside_a_stalled_one(runtime: RuntimeName, mode: Mode) -> Result<()> {
+    let settings = Settings {
+        runtime,
+        mode,
+        ..Settings::default()
+    };
+    let world = World::start(settings, |_| {}).await?;
+    let client = world.client()?;
+    let path = "/api/v1/namespaces/default/pods/web-0/exec?command=cat&stdin=true&stdout=true";
+    let mut sockets = Vec::new();
+    for _ in 1..STREAMS {
+        sockets.push(client.websocket(path, "v5.channel.k8s.io").await?);
+    }
+    let flood =
+        "/api/v1/namespaces/default/pods/web-1/exec?command=cat&command=/dev/zero&stdout=true";
+    let mut spans = [Vec::new(), Vec::new()];
+    for _ in 0..TURNS {
+        for (stalled, spans) in [false, true].into_iter().zip(&mut spans) {
+            let unread = match stalled {
+                true => Some(client.websocket(flood, "v5.channel.k8s.io").await?),
+                false => None,
+            };
+            // The first time around, what is on the way to the stopped reader fills up.
+            for round in 0..=ECHOES {
+                for socket in &mut sockets {
+                    let start = Instant::now();
+                    key(socket).await?;
+                    if round > 0 {
+                        spans.push(start.elapsed());
+                    }
+                }
+            }
+            drop(unread);
+            world.standin.processes_become(STREAMS - 1).await;
+        }
+    }
+    let [idle, stalled] = spans.map(p99);
+    println!(
+        "{:<10} {:<24} {:>6.2}   ({} µs idle, {} µs beside the stalled one)",
+        runtime.as_str(),
+        format!("{mode:?}"),
+        stalled.as_secs_f64() / idle.as_secs_f64(),
+        idle.as_micros(),
+        stalled.as_micros(),
+    );
+    drop(sockets);
+    world.shutdown().await;
+    Ok(())
+}
+
+fn p99(mut spans: Vec<Duration>) -> Duration {
+    spans.sort_unstable();
+    spans[spans.len() * 99 / 100]
 }
 
 fn median(mut spans: Vec<Duration>) -> Duration {

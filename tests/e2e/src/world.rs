@@ -8,6 +8,7 @@ use std::{
     fs,
     net::SocketAddr,
     path::{Path, PathBuf},
+    sync::OnceLock,
     time::Duration,
 };
 
@@ -16,7 +17,7 @@ use controlplane_async_std::AsyncStd;
 use controlplane_driver::{Agent, Limits, Registration, State, Token, TokenSource};
 use controlplane_tokio::Tokio;
 use pipeops_controller::{
-    Running, ServerLimits,
+    Mode, Running, ServerLimits,
     kubeconfig::Kubeconfig,
     self_signed::{CLUSTER, SelfSigned},
 };
@@ -48,11 +49,28 @@ impl RuntimeName {
     }
 }
 
+/// How requests travel where nothing else is said: `E2E_MODE`, `fast` (default) or `json`. The
+/// processes of [`parts`] inherit it.
+///
+/// # Panics
+///
+/// `E2E_MODE` is neither: a test would run in another mode than was meant.
+pub fn mode() -> Mode {
+    static MODE: OnceLock<Mode> = OnceLock::new();
+    *MODE.get_or_init(|| match std::env::var("E2E_MODE").as_deref() {
+        Err(std::env::VarError::NotPresent) | Ok("fast") => Mode::Fast,
+        Ok("json") => Mode::Json,
+        other => panic!("E2E_MODE is {other:?}; there are \"fast\" and \"json\""),
+    })
+}
+
 /// What may differ from one world to another.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug)]
 pub struct Settings {
     /// The agent's runtime.
     pub runtime: RuntimeName,
+    /// How requests travel to the agent; [`mode`] by default.
+    pub mode: Mode,
     /// Where files go; by default a new folder that is removed in the end.
     pub folder: Option<PathBuf>,
     /// Whether the agent comes back within milliseconds, for tests.
@@ -65,6 +83,21 @@ pub struct Settings {
     pub agent_limits: Option<Limits>,
     /// Pods of the stand-in beside its usual ones.
     pub pods: Vec<String>,
+}
+
+impl Default for Settings {
+    fn default() -> Self {
+        Self {
+            runtime: RuntimeName::default(),
+            mode: mode(),
+            folder: None,
+            hasty: false,
+            server: None,
+            identity: controlplane_driver::IdentityPolicy::default(),
+            agent_limits: None,
+            pods: Vec::new(),
+        }
+    }
 }
 
 /// A running agent on either runtime.

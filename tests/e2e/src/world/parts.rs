@@ -64,6 +64,7 @@ impl Api {
 /// The port is taken, or a file is missing.
 pub async fn serve(files: &SelfSigned, at: SocketAddr, settings: &Settings) -> Result<Running> {
     let mut config = ServerConfig::new(at, files.tls(), files.credentials());
+    config.mode = settings.mode;
     if let Some(limits) = settings.server {
         config.limits = limits;
     }

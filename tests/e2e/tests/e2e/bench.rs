@@ -8,7 +8,8 @@ use controlplane_driver::{
     Agent, AgentInfo, Answer, Builder, ControllerConfig, Failure, Handler, Hub, Limits, Meter,
     RequestHead, ResponseHead, Runtime, Token, websocket_config,
 };
-use controlplane_e2e::world::{RuntimeName, Settings, World};
+use controlplane_e2e::world::{RuntimeName, Settings, World, mode};
+use pipeops_controller::Mode;
 use tokio::net::TcpListener;
 use tokio_util::compat::{FuturesAsyncReadCompatExt, TokioAsyncReadCompatExt};
 
@@ -93,6 +94,17 @@ macro_rules! on_both_names {
 }
 pub(crate) use on_both_names;
 
+/// Whether this runs in the JSON mode, which cannot do what the test is about; it is reported as
+/// skipped, by name.
+pub(crate) fn skipped_in_json(why: &str) -> bool {
+    let skipped = mode() == Mode::Json;
+    if skipped {
+        let test = std::thread::current().name().unwrap_or("?").to_string();
+        eprintln!("SKIPPED {test}: in the JSON mode {why}");
+    }
+    skipped
+}
+
 /// Runs a test with everything started and the agent registered.
 pub(crate) fn in_world(
     runtime: RuntimeName,
@@ -176,7 +188,7 @@ pub(crate) async fn pair_in<R: Runtime>(
     (hub, agent)
 }
 
-/// An agent that dials `address`.
+/// An agent that dials `address`. It offers the fast mode where the tests are to run in that.
 pub(crate) fn agent_at<R: Runtime>(
     runtime: R,
     address: SocketAddr,
@@ -195,6 +207,7 @@ fn builder<R: Runtime>(runtime: R, address: SocketAddr, handler: impl Handler) -
     Agent::builder(format!("ws://{address}"), token, info)
         .runtime(runtime)
         .allow_plaintext(true)
+        .yamux(mode() == Mode::Fast)
         .handler(handler)
 }
 

@@ -6,7 +6,8 @@ use std::{
 };
 
 use anyhow::{Context as _, Result, bail, ensure};
-use controlplane_e2e::world::World;
+use controlplane_e2e::world::{World, mode};
+use pipeops_controller::Mode;
 use pty_process::{Pty, Size};
 use tokio::{
     io::{AsyncReadExt as _, AsyncWriteExt as _},
@@ -157,14 +158,19 @@ async fn what_cannot_run_says_why(world: World) -> Result<()> {
         "{error}"
     );
     world.standin.forbid_exec(false);
-    // kubectl's own way without WebSockets.
-    let mut old = kubectl.command(&["exec", "web-0", "--", "true"]);
+    // kubectl's own way without WebSockets is SPDY, which the JSON mode cannot carry.
+    let mut old = kubectl.command(&["exec", "web-0", "--", "sh", "-c", "exit 3"]);
     old.env("KUBECTL_REMOTE_COMMAND_WEBSOCKETS", "false");
     let output = old.output().await?;
     let error = String::from_utf8(output.stderr)?;
+    let (code, text) = match mode() {
+        Mode::Fast => (3, "command terminated with exit code 3"),
+        Mode::Json => (1, "WebSocket"),
+    };
     ensure!(
-        !output.status.success() && error.contains("WebSocket"),
-        "{error}"
+        output.status.code() == Some(code) && error.contains(text),
+        "{} {error}",
+        output.status
     );
     world.agent.shutdown(Duration::ZERO).await;
     let error = kubectl.fail(&["exec", "web-0", "--", "true"]).await?;

@@ -20,7 +20,7 @@ use tokio::{
 };
 
 use super::{Following, Kubectl, kubectl};
-use crate::bench::{in_both_worlds_within, pattern};
+use crate::bench::{in_both_worlds_within, pattern, skipped_in_json};
 
 /// For what has much to do.
 const LONG: Duration = Duration::from_secs(180);
@@ -28,6 +28,7 @@ const LONG: Duration = Duration::from_secs(180);
 in_both_worlds_within! {
     LONG;
     through_the_tunnel_by_web_socket
+    through_the_tunnel_by_spdy
 }
 
 /// How many connections there are.
@@ -220,4 +221,13 @@ async fn through_the_tunnel_by_web_socket(world: World) -> Result<()> {
     let kubectl = kubectl!(world);
     twenty_of_which_one_is_reset(&kubectl, &world.standin, By::WebSocket).await?;
     a_port_where_nobody_listens(&kubectl, By::WebSocket).await
+}
+
+async fn through_the_tunnel_by_spdy(world: World) -> Result<()> {
+    if skipped_in_json("there is no SPDY") {
+        return Ok(());
+    }
+    let kubectl = kubectl!(world);
+    twenty_of_which_one_is_reset(&kubectl, &world.standin, By::Spdy).await?;
+    a_port_where_nobody_listens(&kubectl, By::Spdy).await
 }

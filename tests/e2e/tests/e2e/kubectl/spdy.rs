@@ -1,19 +1,29 @@
 //! kubectl at the stand-in itself, with nothing in between: port forwarding, and what kubectl does
-//! where there are no WebSockets. The latter works with whatever the kubeconfig leads to.
+//! where there are no WebSockets. The latter through the tunnel, too.
 
 use std::{fs, path::PathBuf, time::Duration};
 
 use anyhow::{Result, ensure};
-use controlplane_e2e::standin::{Options, StandIn, WebSockets};
+use controlplane_e2e::{
+    standin::{Options, StandIn, WebSockets},
+    world::World,
+};
 
 use super::{
     Kubectl,
     forward::{By, a_port_where_nobody_listens, twenty_of_which_one_is_reset},
+    kubectl,
 };
-use crate::bench::{block_on_within, pattern};
+use crate::bench::{block_on_within, in_both_worlds_within, pattern, skipped_in_json};
 
 /// For many processes on a slow machine.
 const LONG: Duration = Duration::from_secs(120);
+
+in_both_worlds_within! {
+    LONG;
+    exec_through_the_tunnel
+    attach_through_the_tunnel
+}
 
 /// A stand-in with a folder for the kubeconfig that leads to it.
 struct Direct {
@@ -131,4 +141,20 @@ pub(crate) async fn attach_without_web_sockets(kubectl: &Kubectl, standin: &Stan
     ensure!(status.success(), "{status} {error}");
     ensure!(standin.running_processes() == 1);
     Ok(())
+}
+
+async fn exec_through_the_tunnel(world: World) -> Result<()> {
+    if skipped_in_json("there is no SPDY") {
+        return Ok(());
+    }
+    let kubectl = kubectl!(world);
+    exec_without_web_sockets(&kubectl, &world.standin).await
+}
+
+async fn attach_through_the_tunnel(world: World) -> Result<()> {
+    if skipped_in_json("there is no SPDY") {
+        return Ok(());
+    }
+    let kubectl = kubectl!(world);
+    attach_without_web_sockets(&kubectl, &world.standin).await
 }
