@@ -91,14 +91,14 @@ impl Copy {
         format!("web-0:{}", self.there.join(name).display())
     }
 
-    async fn to_pod(&self) -> Result<()> {
+    async fn upload(&self) -> Result<()> {
         let data = self.here.join("data").display().to_string();
         self.kubectl.run(&["cp", &data, &self.pod("data")]).await?;
         ensure!(hash(&self.there.join("data"))? == self.hash, "to the pod");
         Ok(())
     }
 
-    async fn from_pod(&self) -> Result<()> {
+    async fn download(&self) -> Result<()> {
         let back = self.here.join("back").display().to_string();
         self.kubectl.run(&["cp", &self.pod("data"), &back]).await?;
         ensure!(hash(Path::new(&back))? == self.hash, "from the pod");
@@ -177,8 +177,8 @@ async fn a_copy_both_ways(runtime: RuntimeName) -> Result<()> {
         return Ok(());
     };
     let start = Instant::now();
-    copy.to_pod().await?;
-    copy.from_pod().await?;
+    copy.upload().await?;
+    copy.download().await?;
     copy.check("both ways", start)
 }
 
@@ -194,7 +194,7 @@ async fn a_copy_to_a_pod_that_reads_slowly(runtime: RuntimeName) -> Result<()> {
     let path = format!("{}:{rest}", bin.display());
     copy.parts.standin.set_path(path);
     let start = Instant::now();
-    copy.to_pod().await?;
+    copy.upload().await?;
     copy.check("to a pod that reads slowly", start)
 }
 
@@ -207,8 +207,8 @@ async fn a_copy_beside_a_flood(runtime: RuntimeName) -> Result<()> {
     let mut flood = copy.kubectl.command(&flood);
     let mut flood = flood.stdout(std::process::Stdio::null()).spawn()?;
     let start = Instant::now();
-    copy.to_pod().await?;
-    copy.from_pod().await?;
+    copy.upload().await?;
+    copy.download().await?;
     ensure!(flood.try_wait()?.is_none(), "the flood has ended");
     flood.kill().await?;
     copy.check("beside a flood", start)
