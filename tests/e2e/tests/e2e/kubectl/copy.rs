@@ -1,6 +1,6 @@
 //! `kubectl cp` of much data, with the controller and the agent as processes of their own: what
 //! arrives is what was sent, and neither process grows, however slow the pod reads and whatever else
-//! passes beside it. `COPY_MIB` says how much; 64 by default, so that it fits a CI run. The JSON mode
+//! passes beside it. `COPY_MIB` says how much; 32 by default, so that it fits a CI run. The JSON mode
 //! bounds each stream by megabytes on each side, but does not promise so little for all of it.
 
 use std::{
@@ -55,7 +55,7 @@ struct Copy {
 
 fn mebibytes() -> usize {
     let given = env::var("COPY_MIB").ok();
-    given.and_then(|mib| mib.parse().ok()).unwrap_or(64)
+    given.and_then(|mib| mib.parse().ok()).unwrap_or(32)
 }
 
 impl Copy {
