@@ -201,7 +201,7 @@ async fn beside_a_stalled_one(runtime: RuntimeName, mode: Mode) -> Result<()> {
                 }
             }
             drop(unread);
-            world.standin.processes_become(STREAMS - 1).await;
+            world.standin.streams_become(STREAMS - 1).await;
         }
     }
     let [idle, stalled] = spans.map(p99);
