@@ -171,7 +171,7 @@ pub(crate) async fn controller() -> (Hub, SocketAddr) {
 }
 
 pub(crate) async fn pair<R: Runtime>(runtime: R, handler: impl Handler) -> (Hub, Agent<R>) {
-    pair_in(true, runtime, handler).await
+    pair_in(mode() == Mode::Fast, runtime, handler).await
 }
 
 /// The same in the fast mode or, where the agent does not offer it, in JSON messages.
