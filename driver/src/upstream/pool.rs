@@ -59,6 +59,9 @@ impl Drop for Place<'_> {
     }
 }
 
+/// For a connection to see that its answer is complete.
+const SETTLING: Duration = Duration::from_millis(100);
+
 impl Lease<'_> {
     pub(super) fn meter(&self) -> Meter {
         self.wire.meter.clone()
@@ -140,11 +143,15 @@ impl<R: Runtime> Pool<R> {
         sent.map_err(|error| chain(&error))
     }
 
-    /// Keeps the connection of a request whose answer was read to its end.
-    pub(super) fn put(&self, lease: Lease<'_>, now: Instant) {
-        if lease.wire.sender.is_closed() {
+    /// Keeps the connection of a request whose answer was read to its end. The request counts as
+    /// under way until its connection has seen that, too, so that the next one finds it ready; but
+    /// not for long, because the rest of a body may go on after an early answer.
+    pub(super) async fn put(&self, shared: &Shared<R>, mut lease: Lease<'_>) {
+        let ready = timeout(&shared.runtime, SETTLING, lease.wire.sender.ready()).await;
+        if matches!(ready, Some(Err(_))) || lease.wire.sender.is_closed() {
             return;
         }
+        let now = shared.runtime.now();
         let mut idle = self.idle.lock().unwrap_or_else(PoisonError::into_inner);
         if idle.len() >= IDLE {
             idle.pop_front();

@@ -39,7 +39,7 @@ pub(super) async fn relay<R: Runtime>(
     };
     let writer = responder.respond(response_head(&response));
     if answer(&shared, response.into_body(), writer, endless).await {
-        shared.pool.put(lease, shared.runtime.now());
+        shared.pool.put(&shared, lease).await;
     }
 }
 
