@@ -70,6 +70,8 @@ impl World {
             return Err(format!("stream {n} was opened without a session"));
         };
         tap.opened(n);
+        // Its frames may be taken for the rest of one that is not there.
+        fast.tainted |= tap.broken;
         self.controller.last_stream = Some(id);
         self.controller.fast.insert(id, n);
         fast.end(Side::Controller).id = Some(id);

@@ -26,6 +26,10 @@ impl World {
         self.calm_down();
         self.recover()?;
         self.finish_the_old()?;
+        if !self.agent.is_ready() || self.controller.machine.joined().is_none() {
+            // More was refused at once than may wait: that cost the link.
+            self.recover()?;
+        }
         self.serve_the_new()?;
         self.stop()
     }

@@ -41,8 +41,21 @@ impl World {
             tap.tainted = true;
             tap.broken |= broken;
         }
+        if broken {
+            self.taint_all_fasts();
+        }
         if !bytes.is_empty() {
             self.slip_in(link, from, Wire::Binary(bytes));
+        }
+    }
+
+    /// What is taken for the rest of a frame that is not there is of any stream.
+    fn taint_all_fasts(&mut self) {
+        let streams = self.tap.iter().flat_map(|tap| tap.streams.values());
+        for n in streams {
+            if let Some(fast) = self.fasts.get_mut(n) {
+                fast.tainted = true;
+            }
         }
     }
 
