@@ -201,8 +201,13 @@ impl Machine for Agent {
         match input {
             Input::Alive(conn) if self.phase.open() == Some(conn) => self.alive(),
             Input::Connected(conn) => self.connected(conn),
-            Input::Consumed(id, _) | Input::Ended(id, _) | Input::Head(id, _) if self.owns(id) => {
-                self.local(id, input);
+            Input::Cancel(id)
+            | Input::Consumed(id, _)
+            | Input::Ended(id, _)
+            | Input::Head(id, _)
+                if self.owns(id) =>
+            {
+                self.local(id, &input);
             }
             Input::Consumed(id, len) => self.consumed(id, len),
             Input::Disconnected(conn, down) => self.disconnected(conn, down),
@@ -218,7 +223,6 @@ impl Machine for Agent {
             Input::Wrote(conn) if self.phase.open() == Some(conn) => {
                 self.timers.stop(Timer::Stall);
             }
-            Input::Cancel(id) if self.owns(id) => self.reset_stream(id),
             Input::Accepted(_) | Input::Alive(_) | Input::Cancel(_) | Input::Wrote(_) => {
                 self.stale();
             }
@@ -232,8 +236,8 @@ impl Machine for Agent {
     }
 
     fn send(&mut self, stream: StreamId, kind: Kind, data: Bytes) -> Result<(), SendError> {
-        if let Some(mux) = self.mux.as_mut().filter(|mux| mux.owns(stream)) {
-            return mux.send(self.now, stream, data);
+        if self.owns(stream) {
+            return self.stream_takes(stream, data);
         }
         self.answer(stream, kind, data)
     }

@@ -270,7 +270,7 @@ impl Machine for Controller {
             Input::Accepted(conn) => self.accepted(conn),
             Input::Alive(conn) => self.alive(conn),
             Input::Cancel(id) | Input::Consumed(id, _) | Input::Ended(id, _) if self.owns(id) => {
-                self.local(id, input);
+                self.local(id, &input);
             }
             Input::Cancel(id) => self.cancel(id),
             Input::Consumed(id, len) => self.consumed(id, len),
@@ -291,8 +291,8 @@ impl Machine for Controller {
     }
 
     fn send(&mut self, stream: StreamId, kind: Kind, data: Bytes) -> Result<(), SendError> {
-        if let Some(mux) = self.mux.as_mut().filter(|mux| mux.owns(stream)) {
-            return mux.send(self.now, stream, data);
+        if self.owns(stream) {
+            return self.stream_takes(stream, data);
         }
         self.body(stream, kind, data)
     }

@@ -29,6 +29,7 @@ use bytes::Bytes;
 pub(crate) use self::head::{Head, Protocol};
 use self::{datagrams::Datagrams, head::Heading};
 use crate::{
+    action::Action,
     config::{Limits, Periods},
     error::PeerFault,
     input::{Kind, StreamId},
@@ -107,10 +108,29 @@ pub(crate) enum Heard {
     Over(StreamId),
     Reset(StreamId, ResetBy),
     Writable(StreamId),
+    /// The local end offered a datagram that is longer than UDP can carry, and lost its stream.
+    TooLong(StreamId),
     /// The peer did what it may not; it cost that alone.
     Fault(PeerFault),
     /// The session is over, and with it these streams.
     Ended(SessionError, Vec<StreamId>),
+}
+
+impl Heard {
+    /// What the local end is told; what the machine has to decide about comes back.
+    pub(crate) fn action(
+        self,
+        reset: impl FnOnce(StreamId, ResetBy) -> Action,
+    ) -> Result<Action, Self> {
+        Ok(match self {
+            Self::Deliver(id, kind, data) => Action::Deliver(id, kind, data),
+            Self::HalfClosed(id) => Action::HalfClosed(id),
+            Self::Over(id) => Action::Over(id),
+            Self::Reset(id, by) => reset(id, by),
+            Self::Writable(id) => Action::Writable(id),
+            other => return Err(other),
+        })
+    }
 }
 
 impl Mux {
@@ -171,6 +191,11 @@ impl Mux {
         self.session.wants_transmit()
     }
 
+    /// Whether streams, or frames of them, are left that a shutdown waits for.
+    pub(crate) fn is_busy(&self) -> bool {
+        self.session.streams() > 0 || self.wants_transmit()
+    }
+
     pub(crate) fn go_away(&mut self) {
         self.session.go_away();
     }
@@ -182,11 +207,6 @@ impl Mux {
     pub(crate) fn deadline(&self) -> Option<Time> {
         let due = self.due.first().map(|(at, _)| *at);
         [self.session.deadline(), due].into_iter().flatten().min()
-    }
-
-    /// How many streams there are.
-    pub(crate) fn streams(&self) -> usize {
-        self.session.streams()
     }
 
     /// Adds what the session has counted.

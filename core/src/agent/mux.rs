@@ -3,10 +3,12 @@
 
 use alloc::boxed::Box;
 
+use bytes::Bytes;
+
 use super::{Agent, outgoing::refusal_while};
 use crate::{
     action::{Action, CloseCode, Target},
-    error::{PeerFault, Reason},
+    error::{PeerFault, Reason, SendError},
     input::{Input, StreamId},
     link::Phase,
     mux::{Head, Heard, Mux, Protocol, Protocols},
@@ -54,27 +56,18 @@ impl Agent {
     pub(super) fn pump(&mut self) {
         let (now, periods) = (self.now, self.config.periods);
         while let Some(heard) = self.mux.as_mut().and_then(|mux| mux.heard(now, &periods)) {
-            let action = match heard {
-                Heard::Asked(wire, head) => {
-                    self.asked_stream(wire, &head);
-                    continue;
-                }
-                Heard::Deliver(id, kind, data) => Action::Deliver(id, kind, data),
-                Heard::HalfClosed(id) => Action::HalfClosed(id),
-                Heard::Over(id) => Action::Over(id),
-                Heard::Reset(id, _) => Action::Reset(id),
-                Heard::Writable(id) => Action::Writable(id),
-                Heard::Fault(fault) => {
-                    self.tolerated(None, fault);
-                    continue;
-                }
-                Heard::Ended(error, streams) => {
+            match heard.action(|id, _| Action::Reset(id)) {
+                Ok(action) => self.actions.push_back(action),
+                Err(Heard::Asked(wire, head)) => self.asked_stream(wire, &head),
+                Err(Heard::Ended(error, streams)) => {
                     let resets = streams.into_iter().map(Action::Reset);
                     self.actions.extend(resets);
                     return self.session_ended(error);
                 }
-            };
-            self.actions.push_back(action);
+                Err(Heard::Fault(fault)) => self.tolerated(None, fault),
+                Err(Heard::TooLong(id)) => self.actions.push_back(Action::Reset(id)),
+                Err(_) => {}
+            }
         }
     }
 
@@ -151,23 +144,29 @@ impl Agent {
         self.mux.as_ref().is_some_and(|mux| mux.owns(id))
     }
 
-    pub(super) fn local(&mut self, id: StreamId, input: Input<'_>) {
+    pub(super) fn local(&mut self, id: StreamId, input: &Input<'_>) {
+        let now = self.now;
+        if let Some(mux) = &mut self.mux {
+            mux.local(now, id, input);
+            self.pump();
+        }
+    }
+
+    pub(super) fn stream_takes(&mut self, id: StreamId, data: Bytes) -> Result<(), SendError> {
         let now = self.now;
         let Some(mux) = &mut self.mux else {
-            return;
+            return Err(SendError::Closed(data));
         };
-        match input {
-            Input::Consumed(_, len) => mux.consumed(now, id, len),
-            Input::Ended(_, end) => mux.ended(id, &end),
-            _ => mux.dialed(now, id),
+        let taken = mux.send(now, id, data);
+        if matches!(taken, Err(SendError::Closed(_))) {
+            self.pump();
         }
-        self.pump();
+        taken
     }
 
     /// Streams, or frames of them, that a shutdown waits for.
     pub(super) fn has_session(&self) -> bool {
-        let left = |mux: &Mux| mux.streams() > 0 || mux.wants_transmit();
-        self.mux.as_deref().is_some_and(left)
+        self.mux.as_ref().is_some_and(|mux| mux.is_busy())
     }
 
     /// The peer opens no more streams, while those that are open may end.
@@ -182,12 +181,6 @@ impl Agent {
         if let Some(mux) = &mut self.mux {
             let resets = mux.reset_all().into_iter().map(Action::Reset);
             self.actions.extend(resets);
-        }
-    }
-
-    pub(super) fn reset_stream(&mut self, id: StreamId) {
-        if let Some(mux) = &mut self.mux {
-            mux.reset(id);
         }
     }
 

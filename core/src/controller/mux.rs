@@ -12,10 +12,12 @@
 
 use alloc::boxed::Box;
 
+use bytes::Bytes;
+
 use super::{Controller, Life};
 use crate::{
     action::{Action, CloseCode, Joined},
-    error::{Failure, OpenError, PeerFault, Reason},
+    error::{Failure, OpenError, PeerFault, Reason, SendError},
     input::{ConnId, Input, StreamId, Transport, Tunnel},
     mux::{Head, Heard, Mux, Protocol, Protocols},
     timers::Timer,
@@ -123,17 +125,24 @@ impl Controller {
         self.mux.as_ref().is_some_and(|mux| mux.owns(id))
     }
 
-    pub(super) fn local(&mut self, id: StreamId, input: Input<'_>) {
+    pub(super) fn local(&mut self, id: StreamId, input: &Input<'_>) {
+        let now = self.now;
+        if let Some(mux) = &mut self.mux {
+            mux.local(now, id, input);
+            self.pump();
+        }
+    }
+
+    pub(super) fn stream_takes(&mut self, id: StreamId, data: Bytes) -> Result<(), SendError> {
         let now = self.now;
         let Some(mux) = &mut self.mux else {
-            return;
+            return Err(SendError::Closed(data));
         };
-        match input {
-            Input::Consumed(_, len) => mux.consumed(now, id, len),
-            Input::Ended(_, end) => mux.ended(id, &end),
-            _ => mux.reset(id),
+        let taken = mux.send(now, id, data);
+        if matches!(taken, Err(SendError::Closed(_))) {
+            self.pump();
         }
-        self.pump();
+        taken
     }
 
     pub(super) fn mux_bytes(&mut self, bytes: &[u8]) {
@@ -148,23 +157,9 @@ impl Controller {
     pub(super) fn pump(&mut self) {
         let (now, periods) = (self.now, self.config.periods);
         while let Some(heard) = self.mux.as_mut().and_then(|mux| mux.heard(now, &periods)) {
-            let action = match heard {
-                Heard::Asked(wire, _) => {
-                    if let Some(mux) = &mut self.mux {
-                        mux.refuse(wire);
-                    }
-                    continue;
-                }
-                Heard::Deliver(id, kind, data) => Action::Deliver(id, kind, data),
-                Heard::HalfClosed(id) => Action::HalfClosed(id),
-                Heard::Over(id) => Action::Over(id),
-                Heard::Reset(id, by) => Action::Failed(id, failure(by)),
-                Heard::Writable(id) => Action::Writable(id),
-                Heard::Fault(fault) => {
-                    self.tolerated(None, fault);
-                    continue;
-                }
-                Heard::Ended(error, streams) => {
+            match heard.action(|id, by| Action::Failed(id, failure(by))) {
+                Ok(action) => self.actions.push_back(action),
+                Err(Heard::Ended(error, streams)) => {
                     self.fail_streams(streams, &Failure::Disconnected);
                     if let Some(conn) = self.current {
                         let reason = Reason::Session(error);
@@ -172,8 +167,11 @@ impl Controller {
                     }
                     return;
                 }
-            };
-            self.actions.push_back(action);
+                Err(Heard::Fault(fault)) => self.tolerated(None, fault),
+                Err(Heard::TooLong(id)) => self.fail_streams([id], &Failure::MessageTooLong),
+                // The agent opens none: the session has refused it.
+                Err(_) => {}
+            }
         }
     }
 
@@ -194,8 +192,7 @@ impl Controller {
 
     /// Streams, or frames of them, that a shutdown waits for.
     pub(super) fn has_session(&self) -> bool {
-        let left = |mux: &Mux| mux.streams() > 0 || mux.wants_transmit();
-        self.mux.as_deref().is_some_and(left)
+        self.mux.as_ref().is_some_and(|mux| mux.is_busy())
     }
 
     /// This end opens no more streams, while those that are open may end.

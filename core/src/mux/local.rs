@@ -7,10 +7,10 @@ use alloc::{
 
 use bytes::Bytes;
 
-use super::{Mux, datagrams::prefixed};
+use super::{Heard, Mux, datagrams::prefixed};
 use crate::{
     error::SendError,
-    input::{StreamEnd, StreamId},
+    input::{Input, StreamEnd, StreamId},
     rules::MAX_DATAGRAM,
     time::Time,
 };
@@ -29,8 +29,9 @@ impl Mux {
         let sent = match &entry.datagrams {
             Some(datagrams) if datagrams.prefixed => {
                 if data.len() > MAX_DATAGRAM {
-                    // None of UDP is so long; it is lost, as UDP may lose any.
-                    return Ok(());
+                    self.reset(id);
+                    self.out.push_back(Heard::TooLong(id));
+                    return Err(SendError::Closed(data));
                 }
                 let sent = self.session.send(entry.wire, prefixed(&data));
                 sent.map_err(|error| match error {
@@ -46,8 +47,18 @@ impl Mux {
         sent
     }
 
+    /// The local end of a stream did something.
+    pub(crate) fn local(&mut self, now: Time, id: StreamId, input: &Input<'_>) {
+        match input {
+            Input::Consumed(_, len) => self.consumed(now, id, *len),
+            Input::Ended(_, end) => self.ended(id, end),
+            Input::Head(..) => self.dialed(now, id),
+            _ => self.reset(id),
+        }
+    }
+
     /// The local end took a delivery.
-    pub(crate) fn consumed(&mut self, now: Time, id: StreamId, len: usize) {
+    fn consumed(&mut self, now: Time, id: StreamId, len: usize) {
         let Some(entry) = self.by_id.get_mut(&id) else {
             return;
         };
@@ -62,7 +73,7 @@ impl Mux {
     }
 
     /// The dial of a tunnel succeeded.
-    pub(crate) fn dialed(&mut self, now: Time, id: StreamId) {
+    fn dialed(&mut self, now: Time, id: StreamId) {
         if let Some(entry) = self.by_id.get_mut(&id)
             && let Some(idle) = entry.idle
         {
@@ -74,7 +85,7 @@ impl Mux {
         }
     }
 
-    pub(crate) fn ended(&mut self, id: StreamId, end: &StreamEnd) {
+    fn ended(&mut self, id: StreamId, end: &StreamEnd) {
         match end {
             StreamEnd::Broken(_) => self.reset(id),
             StreamEnd::Clean | StreamEnd::Closed(_) => {
@@ -86,7 +97,7 @@ impl Mux {
     }
 
     /// Ends a stream at once.
-    pub(crate) fn reset(&mut self, id: StreamId) {
+    fn reset(&mut self, id: StreamId) {
         if let Some(wire) = self.by_id.get(&id).map(|entry| entry.wire) {
             self.session.reset(wire);
             self.forget(wire);

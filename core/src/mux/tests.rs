@@ -1,6 +1,6 @@
 //! The fast mode of both machines, against each other and against peers that lack parts of it.
 
-use alloc::{collections::VecDeque, string::String, vec::Vec};
+use alloc::{string::String, vec::Vec};
 use core::time::Duration;
 
 use bytes::Bytes;
@@ -85,51 +85,37 @@ impl Pair {
     }
 
     fn agent_says(&mut self) -> bool {
-        let mut frames = VecDeque::new();
-        while let Some(action) = self.agent.poll(Socket::Ready(A)) {
-            match action {
-                Action::Send(_, frame) => frames.push_back(frame),
-                action => self.at_agent.push(action),
-            }
-        }
+        let frames = said(&mut self.agent, A, &mut self.at_agent);
         let any = !frames.is_empty();
-        let cut = self.cut;
-        for frame in frames.into_iter().filter(|_| !cut) {
-            let input = match &frame {
-                OutFrame::Text(text) => Frame::Text(text),
-                OutFrame::Binary(bytes) => Frame::Binary(bytes),
-                OutFrame::Ping => {
-                    self.agent.handle(self.now, Input::Alive(A));
-                    self.controller.handle(self.now, Input::Alive(C));
-                    continue;
-                }
-            };
-            self.controller.handle(self.now, Input::Frame(C, input));
+        for frame in self.carried(frames) {
+            if let Some(input) = heard(&frame) {
+                self.controller.handle(self.now, Input::Frame(C, input));
+            }
             self.note(frame);
         }
         any
     }
 
     fn controller_says(&mut self) -> bool {
-        let mut frames = VecDeque::new();
-        while let Some(action) = self.controller.poll(Socket::Ready(C)) {
-            match action {
-                Action::Send(_, frame) => frames.push_back(frame),
-                action => self.at_controller.push(action),
-            }
-        }
+        let frames = said(&mut self.controller, C, &mut self.at_controller);
         let any = !frames.is_empty();
-        let cut = self.cut;
-        for frame in frames.into_iter().filter(|_| !cut) {
-            let input = match &frame {
-                OutFrame::Text(text) => Frame::Text(text),
-                OutFrame::Binary(bytes) => Frame::Binary(bytes),
-                OutFrame::Ping => continue,
-            };
-            self.agent.handle(self.now, Input::Frame(A, input));
+        for frame in self.carried(frames) {
+            if let Some(input) = heard(&frame) {
+                self.agent.handle(self.now, Input::Frame(A, input));
+            }
             self.note(frame);
         }
         any
+    }
+
+    /// What arrives of these. Both ends live as long as anything does.
+    fn carried(&mut self, mut frames: Vec<OutFrame>) -> Vec<OutFrame> {
+        frames.retain(|_| !self.cut);
+        if !frames.is_empty() {
+            self.agent.handle(self.now, Input::Alive(A));
+            self.controller.handle(self.now, Input::Alive(C));
+        }
+        frames
     }
 
     fn note(&mut self, frame: OutFrame) {
@@ -190,6 +176,26 @@ impl Pair {
 
     fn controller_events(&mut self, id: StreamId) -> Vec<Action> {
         of(&mut self.at_controller, id)
+    }
+}
+
+/// All that a machine sends now; what else it does is kept.
+fn said(machine: &mut impl Machine, conn: ConnId, actions: &mut Vec<Action>) -> Vec<OutFrame> {
+    let mut frames = Vec::new();
+    while let Some(action) = machine.poll(Socket::Ready(conn)) {
+        match action {
+            Action::Send(_, frame) => frames.push(frame),
+            action => actions.push(action),
+        }
+    }
+    frames
+}
+
+fn heard(frame: &OutFrame) -> Option<Frame<'_>> {
+    match frame {
+        OutFrame::Text(text) => Some(Frame::Text(text)),
+        OutFrame::Binary(bytes) => Some(Frame::Binary(bytes)),
+        OutFrame::Ping => None,
     }
 }
 

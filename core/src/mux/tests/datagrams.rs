@@ -30,9 +30,6 @@ fn p205_datagrams_are_kept_apart_between_our_ends() {
             .unwrap();
         pair.run();
     }
-    let too_long = Bytes::from(alloc::vec![7; MAX_DATAGRAM + 1]);
-    pair.agent.send(there, Kind::Datagram, too_long).unwrap();
-    pair.run();
     let mut there_got = Vec::new();
     let mut here_got = Vec::new();
     // No more is handed over than the local end keeps up with.
@@ -79,6 +76,27 @@ fn p205_the_end_comes_behind_the_datagrams_that_wait_for_a_slow_end() {
         }
     }
     assert_eq!((got, ended), (300, true));
+}
+
+#[test]
+fn p205_a_datagram_that_none_of_udp_is_ends_its_stream_with_an_error() {
+    let mut pair = Pair::new();
+    let (here, there) = udp(&mut pair);
+    let long = Bytes::from(alloc::vec![7; MAX_DATAGRAM + 1]);
+    let refused = pair.controller.send(here, Kind::Datagram, long.clone());
+    assert_eq!(refused, Err(SendError::Closed(long.clone())));
+    pair.run();
+    let failed = Action::Failed(here, Failure::MessageTooLong);
+    assert_eq!(pair.controller_events(here), [failed]);
+    assert_eq!(pair.agent_events(there), [Action::Reset(there)]);
+
+    let (here, there) = udp(&mut pair);
+    let refused = pair.agent.send(there, Kind::Datagram, long.clone());
+    assert_eq!(refused, Err(SendError::Closed(long)));
+    pair.run();
+    assert_eq!(pair.agent_events(there), [Action::Reset(there)]);
+    let failed = Action::Failed(here, Failure::Reset);
+    assert_eq!(pair.controller_events(here), [failed]);
 }
 
 fn datagram(action: Action) -> Bytes {
