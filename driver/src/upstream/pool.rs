@@ -16,12 +16,12 @@ use hyper::{
     client::conn::http1::{SendRequest, handshake},
 };
 
-use super::{Shared, body::UpstreamBody};
+use super::{Shared, body::UpstreamBody, relay::NO_ANSWER};
 use crate::{
     dial::connect,
     hyper_io::HyperIo,
     links::chain,
-    meter::Meter,
+    meter::{Meter, while_moving},
     runtime::{Runtime, timeout},
 };
 
@@ -171,6 +171,19 @@ fn repeatable(request: &Request<UpstreamBody>) -> Option<Request<UpstreamBody>> 
     *copy.uri_mut() = request.uri().clone();
     *copy.headers_mut() = request.headers().clone();
     Some(copy)
+}
+
+/// Sends a request on a connection of its own, and waits for the head of the answer.
+pub(super) async fn ask_alone<R: Runtime>(
+    shared: &Shared<R>,
+    request: Request<UpstreamBody>,
+) -> Result<(Wire, Response<Incoming>), String> {
+    let mut wire = open(shared, Meter::new()).await?;
+    let limit = shared.config.limits.head;
+    let sent = wire.sender.send_request(request);
+    let response = while_moving(&shared.runtime, &wire.meter, || limit, sent).await;
+    let response = response.ok_or(NO_ANSWER)?.map_err(|e| chain(&e))?;
+    Ok((wire, response))
 }
 
 /// A new connection, counted by `meter`: that of the one it replaces, if it does.

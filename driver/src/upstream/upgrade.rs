@@ -20,12 +20,12 @@ use super::{
     Shared,
     body::UpstreamBody,
     pool::{self, Wire},
-    relay::{NO_ANSWER, answer, response_head, upstream_request},
+    relay::{answer, response_head, upstream_request},
 };
 use crate::{
     hyper_io::HyperIo,
     links::chain,
-    meter::{Meter, Metered, while_moving},
+    meter::Metered,
     runtime::{Runtime, timeout, yield_now},
     upgrade::{ClientIo, UpgradeRequest, UpgradeResponder},
 };
@@ -87,12 +87,7 @@ async fn ask<R: Runtime>(
     credentials: Credentials,
 ) -> Result<(Wire, Response<Incoming>), String> {
     let request = upstream_request(shared, head, credentials, UpstreamBody::Empty)?;
-    let mut wire = pool::open(shared, Meter::new()).await?;
-    let limit = shared.config.limits.head;
-    let sent = wire.sender.send_request(request);
-    let response = while_moving(&shared.runtime, &wire.meter, || limit, sent).await;
-    let response = response.ok_or(NO_ANSWER)?.map_err(|e| chain(&e))?;
-    Ok((wire, response))
+    pool::ask_alone(shared, request).await
 }
 
 /// Takes the connection back from HTTP, with what was read beyond the answer's head. Whether the

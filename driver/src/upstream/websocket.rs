@@ -19,12 +19,12 @@ use super::{
     body::UpstreamBody,
     carry::Carry,
     pool::{self, Wire},
-    relay::{NO_ANSWER, answer, response_head, upstream_request},
+    relay::{answer, response_head, upstream_request},
 };
 use crate::{
     hyper_io::HyperIo,
     links::{chain, config_for},
-    meter::{Meter, Metered, while_moving},
+    meter::Metered,
     runtime::Runtime,
     websocket::{WebSocketRequest, WebSocketResponder},
 };
@@ -95,12 +95,7 @@ async fn ask<R: Runtime>(
         let offered = HeaderValue::try_from(protocols.join(", ")).map_err(|e| e.to_string())?;
         headers.insert(SEC_WEBSOCKET_PROTOCOL, offered);
     }
-    let mut wire = pool::open(shared, Meter::new()).await?;
-    let limit = shared.config.limits.head;
-    let sent = wire.sender.send_request(request);
-    let response = while_moving(&shared.runtime, &wire.meter, || limit, sent).await;
-    let response = response.ok_or(NO_ANSWER)?.map_err(|e| chain(&e))?;
-    Ok((wire, response))
+    pool::ask_alone(shared, request).await
 }
 
 /// Whether a 101 is the answer to what was asked (RFC 6455, section 4.1).
