@@ -12,7 +12,7 @@ use std::{
 };
 
 use bytes::{Buf, Bytes};
-use controlplane_core::{Failure, Kind, StreamEnd};
+use controlplane_core::{Failure, Kind, ResponseHead, StreamEnd};
 use futures_util::{AsyncRead, AsyncWrite};
 use hyper::rt::{Read, ReadBufCursor, Write};
 
@@ -93,6 +93,11 @@ impl ByteStream {
     #[must_use]
     pub fn failure(&self) -> Option<Failure> {
         self.cause.get()
+    }
+
+    /// The service that it leads to was reached.
+    pub(crate) fn opened(&self) {
+        self.inflow.tell(Event::Head(ResponseHead::default()));
     }
 
     /// The same, for when the stream is out of sight.

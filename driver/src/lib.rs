@@ -19,6 +19,7 @@
 
 mod agent;
 mod body;
+mod both_ways;
 mod dial;
 mod duplex;
 mod ends;

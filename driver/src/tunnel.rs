@@ -79,11 +79,6 @@ impl TunnelWriter {
         self.end(StreamEnd::Clean);
     }
 
-    /// This side has no more to send on a stream that has half-close: the way back stays open.
-    pub(crate) fn half_close(&mut self) {
-        self.end(StreamEnd::Clean);
-    }
-
     /// This side broke; the text reaches the other.
     pub(crate) fn abort(mut self, text: impl Into<String>) {
         self.end(StreamEnd::Broken(text.into()));

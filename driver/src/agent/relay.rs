@@ -2,7 +2,6 @@
 //! until one side ends it. Nothing here decides where a tunnel may lead.
 
 use std::{
-    future::Future,
     io::{self, ErrorKind},
     net::SocketAddr,
     pin::pin,
@@ -18,7 +17,9 @@ use futures_util::{
 use thiserror::Error;
 
 use crate::{
+    both_ways::carry as carry_both_ways,
     dial,
+    duplex::ByteStream,
     links::chain,
     runtime::{Datagrams, Runtime, timeout, yield_now},
     tunnel::{TunnelReader, TunnelWriter},
@@ -53,26 +54,39 @@ fn fail(writer: TunnelWriter, error: &RelayError) {
     writer.abort(error.to_string());
 }
 
-/// Carries a byte stream.
+async fn connect<R: Runtime>(runtime: &R, host: &str, port: u16) -> Result<R::Io, RelayError> {
+    match timeout(runtime, CONNECT, dial::tcp(runtime, host, port)).await {
+        Some(Ok(io)) => Ok(io),
+        Some(Err(text)) => Err(RelayError::Unreachable(text)),
+        None => Err(RelayError::Late),
+    }
+}
+
+/// Carries a stream of the fast mode, whose directions end on their own. What fails resets it.
+pub(super) async fn stream<R: Runtime>(runtime: R, (host, port): (String, u16), io: ByteStream) {
+    let service = match connect(&runtime, &host, port).await {
+        Ok(service) => service,
+        Err(error) => return tracing::debug!(%error, "a tunnel broke"),
+    };
+    io.opened();
+    if let Err(error) = carry_both_ways(&runtime, io, service, &[]).await {
+        tracing::debug!(%error, "a tunnel broke");
+    }
+}
+
+/// Carries a tunnel in JSON messages.
 pub(super) async fn tcp<R: Runtime>(
     runtime: R,
     (host, port): (String, u16),
     mut reader: TunnelReader,
     mut writer: TunnelWriter,
-    half_close: bool,
 ) {
-    let connecting = timeout(&runtime, CONNECT, dial::tcp(&runtime, &host, port));
-    let io = match connecting.await {
-        Some(Ok(io)) => io,
-        Some(Err(text)) => return fail(writer, &RelayError::Unreachable(text)),
-        None => return fail(writer, &RelayError::Late),
+    let io = match connect(&runtime, &host, port).await {
+        Ok(io) => io,
+        Err(error) => return fail(writer, &error),
     };
     writer.opened();
-    let carried = match half_close {
-        true => carry_both(&runtime, io, &mut reader, &mut writer).await,
-        false => carry(&runtime, io, &mut reader, &mut writer).await,
-    };
-    match carried {
+    match carry(&runtime, io, &mut reader, &mut writer).await {
         Ok(()) => writer.finish(),
         Err(error) => fail(writer, &error),
     }
@@ -95,53 +109,12 @@ async fn carry<R: Runtime>(
     match written {
         // The peer has closed: the service ends as well, or the core's patience does.
         Ok(()) => down.await,
-        Err(error) => last_words(runtime, down, error).await,
+        // A service that ends often does so while more is on its way to it. What it said counts.
+        Err(error) => match timeout(runtime, LAST_WORDS, down).await {
+            Some(Ok(())) => Ok(()),
+            _ => Err(error),
+        },
     }
-}
-
-/// A service that ends often does so while more is on its way to it. What it said counts.
-async fn last_words<R: Runtime>(
-    runtime: &R,
-    down: impl Future<Output = Result<(), RelayError>>,
-    error: RelayError,
-) -> Result<(), RelayError> {
-    match timeout(runtime, LAST_WORDS, down).await {
-        Some(Ok(())) => Ok(()),
-        _ => Err(error),
-    }
-}
-
-/// Carries both ways until each has ended; the end of one leaves the other open.
-async fn carry_both<R: Runtime>(
-    runtime: &R,
-    io: R::Io,
-    reader: &mut TunnelReader,
-    writer: &mut TunnelWriter,
-) -> Result<(), RelayError> {
-    let (mut from, mut to) = io.split();
-    let answering = async {
-        down(&mut from, writer).await?;
-        writer.half_close();
-        Ok(())
-    };
-    let asking = up(&mut to, reader);
-    let deaf = match select(pin!(answering), pin!(asking)).await {
-        Either::Left((read, asking)) => {
-            read?;
-            asking.await.is_err()
-        }
-        Either::Right((Ok(()), answering)) => return answering.await,
-        Either::Right((Err(error), answering)) => {
-            last_words(runtime, answering, error).await?;
-            true
-        }
-    };
-    if deaf {
-        // Dropped now, the stream might take the last of what the service said with it.
-        let rest = async { while matches!(reader.next().await, Some(Ok(_))) {} };
-        timeout(runtime, LAST_WORDS, rest).await;
-    }
-    Ok(())
 }
 
 /// From the service, until it ends.

@@ -18,7 +18,7 @@ use super::{State, relay};
 use crate::{
     body::Piece,
     dial::Dial,
-    ends::{Ends, Shape},
+    ends::Ends,
     front,
     handler::{Body, BoxFuture, Request, Responder, SharedHandler},
     links::Links,
@@ -117,20 +117,18 @@ impl<R: Runtime> AgentSide<R> {
             Target::Tcp {
                 host,
                 port,
-                half_close,
+                half_close: true,
             } => {
-                let shape = if half_close {
-                    Shape::Duplex
-                } else {
-                    Shape::Socket
-                };
-                let (reader, writer) = tunnel(ends, id, shape, Transport::Tcp);
+                let io = ends.open_duplex(id);
+                Box::pin(relay::stream(self.runtime.clone(), (host, port), io))
+            }
+            Target::Tcp { host, port, .. } => {
+                let (reader, writer) = tunnel(ends, id, Transport::Tcp);
                 let to = (host, port);
-                let runtime = self.runtime.clone();
-                Box::pin(relay::tcp(runtime, to, reader, writer, half_close))
+                Box::pin(relay::tcp(self.runtime.clone(), to, reader, writer))
             }
             Target::Udp { host, port } => {
-                let (reader, writer) = tunnel(ends, id, Shape::Socket, Transport::Udp);
+                let (reader, writer) = tunnel(ends, id, Transport::Udp);
                 let to = (host, port);
                 Box::pin(relay::udp(self.runtime.clone(), to, reader, writer))
             }
@@ -228,13 +226,8 @@ impl<R: Runtime> AgentSide<R> {
     }
 }
 
-fn tunnel(
-    ends: &mut Ends,
-    id: StreamId,
-    shape: Shape,
-    transport: Transport,
-) -> (TunnelReader, TunnelWriter) {
-    let (flow, inflow) = ends.open_as(id, shape);
+fn tunnel(ends: &mut Ends, id: StreamId, transport: Transport) -> (TunnelReader, TunnelWriter) {
+    let (flow, inflow) = ends.open(id, true);
     let writer = TunnelWriter::new(inflow, transport);
     (TunnelReader::new(flow), writer)
 }
