@@ -28,10 +28,10 @@ const OUTPUT: usize = 32 << 20;
 const ROUNDS: usize = 5;
 /// Streams through one tunnel of which one has a reader that stopped.
 const STREAMS: usize = 100;
-/// Requests on each of the others in a turn, of which there are two without and two with the
-/// stalled one.
-const ECHOES: usize = 4;
-const TURNS: usize = 2;
+/// Requests on each of the others in a turn; there are as many turns without the stalled one as
+/// with it.
+const ECHOES: usize = 20;
+const TURNS: usize = 4;
 
 fn main() -> Result<()> {
     let runtime = tokio::runtime::Builder::new_multi_thread()

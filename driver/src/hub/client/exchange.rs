@@ -92,11 +92,12 @@ impl Exchange {
     /// The request's body will never be complete: without an answer this is the end, and an answer
     /// that has begun goes on without it. Returns whether it does.
     pub(in crate::hub) fn let_go(&self) -> bool {
-        let answered = self.lock().answered;
-        if !answered {
+        // An agent that has said its last has answered, also where hyper has not read the head yet.
+        let goes_on = self.lock().answered || self.hung_up();
+        if !goes_on {
             self.give_up(Failure::Cancelled);
         }
-        answered
+        goes_on
     }
 
     /// The request's body is complete.
