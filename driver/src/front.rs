@@ -35,14 +35,14 @@ use crate::{
     hyper_io::HyperIo,
     links::chain,
     meter::Meter,
-    runtime::{Runtime, timeout},
+    runtime::{Runtime, sleep},
 };
 
 /// For a head to arrive, from its first byte to its last. How long a connection may be idle is the
 /// client's business.
 const HEAD: Duration = Duration::from_secs(30);
-/// For a client that has an answer which ended the connection: so long it may say nothing before it
-/// ends as well.
+/// For a client that has an answer which ended the connection, once the agent leaves. Before that
+/// the client ends it when it has read the answer, however long that takes.
 const LINGER: Duration = Duration::from_secs(10);
 /// Most headers of a request: a user may be in many groups, each of which takes one.
 const HEADERS: usize = 1024;
@@ -106,8 +106,7 @@ pub(crate) async fn serve_until<R, T>(
     // In a future of its own, which gives the connection back at its end.
     let serving = async {
         let mut connection = pin!(connection.with_upgrades());
-        let left = pin!(async { leaving.wait_for(|leaving| *leaving).await.map(drop) });
-        match select(connection.as_mut(), left).await {
+        match select(connection.as_mut(), pin!(told(&mut leaving))).await {
             Either::Left((ended, _)) => ended,
             Either::Right(_) => {
                 connection.as_mut().graceful_shutdown();
@@ -129,7 +128,21 @@ pub(crate) async fn serve_until<R, T>(
     }
     if let Some(mut io) = place.take() {
         // Dropped now, it might take the last answer with it.
-        let mut rest = [0; 4096];
-        while let Some(Ok(1..)) = timeout(&runtime, LINGER, io.read(&mut rest)).await {}
+        let ends = pin!(async {
+            let mut rest = [0; 4096];
+            while let Ok(1..) = io.read(&mut rest).await {}
+        });
+        let enough = pin!(async {
+            told(&mut leaving).await;
+            sleep(&runtime, LINGER).await;
+        });
+        select(ends, enough).await;
+    }
+}
+
+/// Returns when the connection is to end; never where nobody can say so any more.
+async fn told(leaving: &mut watch::Receiver<bool>) {
+    if leaving.wait_for(|leaving| *leaving).await.is_err() {
+        std::future::pending().await
     }
 }

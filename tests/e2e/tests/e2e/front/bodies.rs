@@ -1,8 +1,11 @@
 //! Bodies, trailers and the answers that have none.
 
-use std::sync::{
-    Arc,
-    atomic::{AtomicUsize, Ordering},
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicUsize, Ordering},
+    },
+    time::Duration,
 };
 
 use bytes::Bytes;
@@ -153,6 +156,31 @@ async fn an_early_answer_reaches_the_client<R: Runtime>(runtime: R) {
     let ((), answer) = tokio::join!(writing, reading);
     assert!(answer.starts_with("HTTP/1.1 413 Payload Too Large\r\n"));
     assert!(answer.ends_with(&format!("\r\n\r\n{}", "x".repeat(100_000))));
+}
+
+/// A connection that is given up takes with it what the client has not read yet.
+#[test]
+fn an_early_answer_waits_for_a_client_however_slow() {
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .start_paused(true)
+        .build();
+    runtime.unwrap().block_on(async {
+        let handler = |request: Request, responder: Responder| async move {
+            drop(request);
+            let head = ok(&[("Content-Length", "2")]);
+            say(responder.respond(head), "no").await;
+        };
+        let mut client = Client::new(controlplane_tokio::Tokio, handler);
+        client
+            .write("PUT /api HTTP/1.1\r\nHost: a\r\nContent-Length: 9\r\n\r\nhalf")
+            .await;
+        assert_eq!(client.answer().await.2, "no");
+        tokio::time::sleep(Duration::from_secs(3600)).await;
+        assert!(!client.serving.is_finished());
+        drop(client.io);
+        client.serving.await.unwrap();
+    });
 }
 
 async fn the_body_is_asked_for_when_it_is_wanted<R: Runtime>(runtime: R) {
