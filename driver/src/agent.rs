@@ -19,6 +19,7 @@ use self::side::{AgentSide, Command};
 use crate::{
     dial::{Dial, Endpoint, UrlError},
     handler::{Handler, SharedHandler},
+    proxy::Proxies,
     run::{self, Loop, Origin, SharedStats},
     runtime::Runtime,
     secret::{TokenError, TokenSource},
@@ -103,6 +104,7 @@ impl<R: Runtime> Agent<R> {
             token: token.into(),
             config,
             tls: TlsOptions::default().into(),
+            proxies: Proxies::none(),
             allow_plaintext: false,
             handler: None,
             runtime: R::default(),
@@ -180,6 +182,7 @@ pub struct Builder<R> {
     token: TokenSource,
     config: AgentConfig,
     tls: TlsSource,
+    proxies: Proxies,
     allow_plaintext: bool,
     handler: Option<SharedHandler>,
     runtime: R,
@@ -195,6 +198,13 @@ impl<R: Runtime> Builder<R> {
     /// TLS toward the controller; by default the system's authorities and no client certificate.
     pub fn tls(mut self, tls: impl Into<TlsSource>) -> Self {
         self.tls = tls.into();
+        self
+    }
+
+    /// HTTP proxies on the way to the controller and its gateways; by default none, whatever the
+    /// environment says: see [`Proxies::from_env`].
+    pub fn proxies(mut self, proxies: Proxies) -> Self {
+        self.proxies = proxies;
         self
     }
 
@@ -278,7 +288,7 @@ impl<R: Runtime> Builder<R> {
     pub fn start(mut self) -> Result<Agent<R>, StartError> {
         let endpoint = Endpoint::parse(&self.url, self.allow_plaintext)?;
         self.token.read()?;
-        if endpoint.secure {
+        if endpoint.secure || self.proxies.need_tls() {
             self.tls.config()?;
         }
         self.config.encrypted = endpoint.secure;
@@ -292,6 +302,7 @@ impl<R: Runtime> Builder<R> {
         let dial = Dial {
             endpoint,
             tls: self.tls,
+            proxies: self.proxies,
             token: self.token,
             limits: self.config.limits,
         };

@@ -19,6 +19,7 @@ use tungstenite::{Error as WsError, client::IntoClientRequest};
 use crate::{
     links::{chain, websocket_config},
     meter::Meter,
+    proxy::Proxies,
     runtime::{Runtime, timeout},
     secret::TokenSource,
     tls::TlsSource,
@@ -26,6 +27,8 @@ use crate::{
 
 /// Path of the controller's endpoint, whatever the path of its URL (P-001).
 const PATH: &str = "/api/v1/clusters/agent/ws";
+/// What the agent calls itself.
+pub(crate) const AGENT: &str = concat!("controlplane-agent/", env!("CARGO_PKG_VERSION"));
 /// For one address to answer before the next is tried beside it.
 const STAGGER: Duration = Duration::from_millis(250);
 
@@ -102,6 +105,15 @@ impl Endpoint {
         })
     }
 
+    /// As a proxy is asked for it: always with the port.
+    pub(crate) fn host_and_port(&self) -> String {
+        let Self { host, port, .. } = self;
+        match host.contains(':') {
+            true => format!("[{host}]:{port}"),
+            false => format!("{host}:{port}"),
+        }
+    }
+
     /// The same host, at the path of the controller's endpoint.
     fn at_controller(mut self) -> Self {
         let query = match self.path_and_query.split_once('?') {
@@ -119,19 +131,30 @@ impl Endpoint {
     }
 }
 
-/// Connects to the first address that answers, with TLS where the endpoint is secure.
+/// Connects to the first address that answers, with TLS where the endpoint is secure; never through
+/// a proxy, of which nothing is known here.
 pub(crate) async fn connect<R: Runtime>(
     runtime: &R,
     endpoint: &Endpoint,
     tls: Option<Arc<rustls::ClientConfig>>,
     name: Option<&str>,
 ) -> Result<R::Io, String> {
-    let Endpoint { host, port, .. } = endpoint;
-    let io = tcp(runtime, host, *port).await?;
+    let io = tcp(runtime, &endpoint.host, endpoint.port).await?;
+    secure(runtime, io, endpoint, tls, name).await
+}
+
+/// TLS over a connection to an endpoint, where that is secure.
+async fn secure<R: Runtime>(
+    runtime: &R,
+    io: R::Io,
+    endpoint: &Endpoint,
+    tls: Option<Arc<rustls::ClientConfig>>,
+    name: Option<&str>,
+) -> Result<R::Io, String> {
     let Some(config) = tls.filter(|_| endpoint.secure) else {
         return Ok(io);
     };
-    let name = name.unwrap_or(host);
+    let name = name.unwrap_or(&endpoint.host);
     let server = ServerName::try_from(name.to_string())
         .map_err(|_| format!("{name:?} is not a name that a certificate could have"))?;
     runtime.tls(io, config, server).await.map_err(|error| {
@@ -195,6 +218,7 @@ async fn first_of<R: Runtime>(runtime: &R, addresses: &[SocketAddr]) -> Result<R
 pub(crate) struct Dial {
     pub(crate) endpoint: Endpoint,
     pub(crate) tls: TlsSource,
+    pub(crate) proxies: Proxies,
     pub(crate) token: TokenSource,
     pub(crate) limits: Limits,
 }
@@ -209,26 +233,34 @@ impl Dial {
         let lost = |error: &dyn std::error::Error| Down::Lost(chain(error));
         let token = self.token.read().map_err(|e| lost(&e))?;
         let endpoint = match to {
-            To::Controller => self.endpoint.at_controller(),
+            To::Controller => self.endpoint.clone().at_controller(),
             // The core has checked it, and that it is encrypted where this link is.
             To::Gateway(url) => Endpoint::parse(&url, true).map_err(|e| lost(&e))?,
-        };
-        let tls = match endpoint.secure {
-            true => Some(self.tls.config().map_err(|e| lost(&e))?),
-            false => None,
         };
         let mut request = endpoint.upgrade().map_err(|e| lost(&e))?;
         let headers = request.headers_mut();
         headers.insert(AUTHORIZATION, token.header().map_err(|e| lost(&e))?);
-        let agent = concat!("controlplane-agent/", env!("CARGO_PKG_VERSION"));
-        headers.insert(USER_AGENT, HeaderValue::from_static(agent));
-        let io = connect(&runtime, &endpoint, tls, None)
-            .await
-            .map_err(Down::Lost)?;
+        headers.insert(USER_AGENT, HeaderValue::from_static(AGENT));
+        let io = self.reach(&runtime, &endpoint).await.map_err(Down::Lost)?;
         let meter = Meter::new();
         let config = websocket_config(&self.limits);
         let socket = runtime.websocket(request, meter.wrap(io), config).await;
         Ok((socket.map_err(|error| refused(&error))?, meter))
+    }
+
+    /// Connects, through the proxy that is set for this endpoint where there is one. Who resolves
+    /// the endpoint's name then is the proxy.
+    async fn reach<R: Runtime>(&self, runtime: &R, to: &Endpoint) -> Result<R::Io, String> {
+        let proxy = self.proxies.way(to);
+        let tls = match to.secure || proxy.is_some_and(|proxy| proxy.at.secure) {
+            true => Some(self.tls.config().map_err(|e| chain(&e))?),
+            false => None,
+        };
+        let Some(proxy) = proxy else {
+            return connect(runtime, to, tls, None).await;
+        };
+        let io = proxy.tunnel(runtime, to, tls.clone()).await?;
+        secure(runtime, io, to, tls, None).await
     }
 }
 

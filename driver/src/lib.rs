@@ -30,6 +30,7 @@ mod hyper_io;
 mod links;
 mod meter;
 mod pieces;
+mod proxy;
 mod run;
 mod runtime;
 mod secret;
@@ -57,7 +58,8 @@ pub use self::{
     hub::{Answer, Hub, RequestBody, Switch, Switched},
     links::websocket_config,
     meter::{Meter, Metered},
-    runtime::{Datagrams, Runtime, Timer, WebSocket, sleep, timeout, tune, unspecified},
+    proxy::{Proxies, ProxyError},
+    runtime::{ByteIo, Datagrams, Runtime, Timer, WebSocket, sleep, timeout, tune, unspecified},
     secret::{Token, TokenError, TokenSource},
     tls::{Roots, TlsError, TlsOptions, TlsSource},
     tunnel::{TunnelReader, TunnelWriter},

@@ -21,7 +21,7 @@ use crate::meter::Metered;
 
 /// An async runtime. Implementations only move bytes; they make no decision of the protocol.
 pub trait Runtime: Clone + Default + Send + Sync + 'static {
-    /// A TCP connection, or TLS over one.
+    /// A TCP connection, or TLS over one, which may be a [`ByteIo`].
     type Io: AsyncRead + AsyncWrite + Send + Unpin + 'static;
     /// A WebSocket.
     type Socket: WebSocket;
@@ -52,7 +52,8 @@ pub trait Runtime: Clone + Default + Send + Sync + 'static {
         address: SocketAddr,
     ) -> impl Future<Output = io::Result<Self::Udp>> + Send + 'static;
 
-    /// Performs the TLS handshake of a client.
+    /// Performs the TLS handshake of a client; `io` may be TLS itself, as within the tunnel of a
+    /// proxy that is reached by TLS.
     fn tls(
         &self,
         io: Self::Io,
@@ -88,6 +89,11 @@ pub trait Runtime: Clone + Default + Send + Sync + 'static {
         Instant::now()
     }
 }
+
+/// A connection of whatever layers, to be boxed: so TLS can lie over a connection that is TLS.
+pub trait ByteIo: AsyncRead + AsyncWrite + Send + Unpin + 'static {}
+
+impl<T: AsyncRead + AsyncWrite + Send + Unpin + 'static> ByteIo for T {}
 
 /// A timer that can be set again.
 pub trait Timer: Send + 'static {

@@ -63,7 +63,7 @@ use async_tungstenite::{
     },
 };
 pub use controlplane_driver::*;
-use futures_rustls::{TlsConnector, client::TlsStream};
+use futures_rustls::TlsConnector;
 use futures_util::{AsyncRead, AsyncWrite, future::Either};
 use rustls::{ClientConfig, pki_types::ServerName};
 
@@ -155,7 +155,7 @@ impl Datagrams for Udp {
     reason = "the futures outlive the borrow, which `async fn` cannot say"
 )]
 impl Runtime for AsyncStd {
-    type Io = Either<Tcp, Box<TlsStream<Tcp>>>;
+    type Io = Either<Tcp, Box<dyn ByteIo>>;
     type Socket = WebSocketStream<Metered<Self::Io>>;
     type Timer = Sleep;
     type Udp = Udp;
@@ -199,11 +199,9 @@ impl Runtime for AsyncStd {
         name: ServerName<'static>,
     ) -> impl Future<Output = io::Result<Self::Io>> + Send + 'static {
         async move {
-            let Either::Left(tcp) = io else {
-                return Err(io::Error::other("TLS within TLS"));
-            };
-            let tls = TlsConnector::from(config).connect(name, tcp).await?;
-            Ok(Either::Right(Box::new(tls)))
+            let tls: Box<dyn ByteIo> =
+                Box::new(TlsConnector::from(config).connect(name, io).await?);
+            Ok(Either::Right(tls))
         }
     }
 

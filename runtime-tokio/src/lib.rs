@@ -57,7 +57,7 @@ pub use controlplane_driver::*;
 use futures_util::future::Either;
 use rustls::{ClientConfig, pki_types::ServerName};
 use tokio::net::{TcpStream, UdpSocket};
-use tokio_rustls::{TlsConnector, client::TlsStream};
+use tokio_rustls::TlsConnector;
 use tokio_tungstenite::{
     WebSocketStream, client_async_with_config,
     tungstenite::{
@@ -112,7 +112,7 @@ impl Datagrams for Udp {
     reason = "the futures outlive the borrow, which `async fn` cannot say"
 )]
 impl Runtime for Tokio {
-    type Io = Either<Compat<TcpStream>, Box<Compat<TlsStream<TcpStream>>>>;
+    type Io = Either<Compat<TcpStream>, Box<dyn ByteIo>>;
     type Socket = WebSocketStream<Compat<Metered<Self::Io>>>;
     type Timer = Sleep;
     type Udp = Udp;
@@ -155,12 +155,12 @@ impl Runtime for Tokio {
         name: ServerName<'static>,
     ) -> impl Future<Output = io::Result<Self::Io>> + Send + 'static {
         async move {
-            let Either::Left(tcp) = io else {
-                return Err(io::Error::other("TLS within TLS"));
-            };
             let tls = TlsConnector::from(config);
-            let tls = tls.connect(name, tcp.into_inner()).await?;
-            Ok(Either::Right(Box::new(tls.compat())))
+            let io: Box<dyn ByteIo> = match io {
+                Either::Left(tcp) => Box::new(tls.connect(name, tcp.into_inner()).await?.compat()),
+                Either::Right(outer) => Box::new(tls.connect(name, outer.compat()).await?.compat()),
+            };
+            Ok(Either::Right(io))
         }
     }
 
