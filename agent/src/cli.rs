@@ -1,6 +1,8 @@
 //! The command line: flags, their variables of the environment, and how a [`Config`] is made of
 //! them. Variables that are set to nothing count as not set.
 
+mod values;
+
 use std::{
     env,
     ffi::OsString,
@@ -11,15 +13,13 @@ use std::{
     time::Duration,
 };
 
-use clap::{
-    ArgAction, CommandFactory, FromArgMatches, Parser,
-    builder::{FalseyValueParser, PossibleValuesParser, TypedValueParser},
-};
+use clap::{ArgAction, CommandFactory, FromArgMatches, Parser, builder::FalseyValueParser};
 use controlplane_driver::{
-    IdentityPolicy, KubernetesConfig, TlsOptions, Token, TokenError, TokenSource, TunnelTarget,
-    rules::{NoTarget, is_gateway_host},
+    IdentityPolicy, KubernetesConfig, Proxies, TlsOptions, Token, TokenError, TokenSource,
+    TunnelTarget,
 };
 
+use self::values::{gateway, label, policy, tunnel};
 use crate::{
     VERSION,
     agent_id::{self, AgentId},
@@ -31,6 +31,11 @@ use crate::{
 };
 
 const AFTER_HELP: &str = "\
+HTTP proxies: HTTPS_PROXY, or HTTP_PROXY for an http:// URL, is the proxy on the way to the \
+control plane and its gateways, http://[USER:PASSWORD@]HOST:PORT, or https:// for TLS to the proxy; \
+NO_PROXY lists hosts, domains and networks that are reached directly, separated by commas. In \
+lower case they work as well. The Kubernetes API is never reached through a proxy.
+
 The token, the CA file and the certificate files are read anew at each connect, so they can be \
 replaced at any time. SIGTERM and SIGINT drain and end the program with code 0; a second one \
 ends it at once. Exit codes: 0 asked to stop, 1 failed, 2 wrong command line or environment.";
@@ -325,6 +330,7 @@ impl Cli {
         };
         Ok(Config {
             tls,
+            proxies: Proxies::from_env(variable).map_err(UsageError::Proxy)?,
             allow_plaintext: self.allow_plaintext,
             identity: self.identity,
             terminal_translation: self.terminal_translation,
@@ -381,42 +387,10 @@ fn upstream(path: Option<&Path>, context: Option<&str>) -> Result<KubernetesConf
     Ok(KubernetesConfig::in_cluster()?)
 }
 
-fn label(text: &str) -> Result<(String, String), &'static str> {
-    match text.split_once('=') {
-        Some((key, value)) if !key.trim().is_empty() => Ok((key.trim().into(), value.into())),
-        _ => Err("a label looks like KEY=VALUE"),
-    }
+/// A variable of the environment, whatever it holds.
+fn variable(name: &str) -> Option<String> {
+    env::var_os(name).map(|value| value.to_string_lossy().into_owned())
 }
-
-/// Nothing where nothing is set.
-fn tunnel(text: &str) -> Result<Option<TunnelTarget>, NoTarget> {
-    match text.trim() {
-        "" => Ok(None),
-        text => text.parse().map(Some),
-    }
-}
-
-/// The same.
-fn gateway(text: &str) -> Result<Option<String>, &'static str> {
-    match text.trim() {
-        "" => Ok(None),
-        host if is_gateway_host(host) => Ok(Some(host.into())),
-        _ => {
-            Err("not a host: use HOST, or .DOMAIN for all names below it, without scheme and port")
-        }
-    }
-}
-
-/// Knows the names of the policies, for help and for errors.
-fn policy() -> impl TypedValueParser<Value = IdentityPolicy> {
-    PossibleValuesParser::new(POLICIES).try_map(|name| name.parse::<IdentityPolicy>())
-}
-
-const POLICIES: [&str; 3] = [
-    IdentityPolicy::ServiceAccount.as_str(),
-    IdentityPolicy::Impersonate.as_str(),
-    IdentityPolicy::Caller.as_str(),
-];
 
 #[cfg(test)]
 mod tests;

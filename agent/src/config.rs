@@ -4,7 +4,7 @@
 use std::{collections::BTreeMap, net::SocketAddr, time::Duration};
 
 use controlplane_driver::{
-    Backoff, IdentityPolicy, KubernetesConfig, Limits, Periods, TlsOptions, TokenSource,
+    Backoff, IdentityPolicy, KubernetesConfig, Limits, Periods, Proxies, TlsOptions, TokenSource,
     TunnelTarget,
 };
 
@@ -26,6 +26,9 @@ pub struct Config {
     pub agent_id: AgentId,
     /// TLS toward the control plane; files are read anew at each connect.
     pub tls: TlsOptions,
+    /// HTTP proxies on the way to the control plane and its gateways; by default none, whatever
+    /// the environment says. The program sets [`Proxies::from_env`].
+    pub proxies: Proxies,
     /// Whether an URL with `http` or `ws` is accepted.
     pub allow_plaintext: bool,
     /// Whose rights a proxied request has.
@@ -76,6 +79,7 @@ impl Config {
             cluster_name: cluster_name.into(),
             agent_id: agent_id.into(),
             tls: TlsOptions::default(),
+            proxies: Proxies::none(),
             allow_plaintext: false,
             identity: IdentityPolicy::default(),
             terminal_translation: false,

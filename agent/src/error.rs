@@ -3,7 +3,7 @@
 
 use std::{io, net::SocketAddr};
 
-use controlplane_driver::{StartError, TlsError, TokenError, UpstreamError};
+use controlplane_driver::{ProxyError, StartError, TlsError, TokenError, UpstreamError};
 use thiserror::Error;
 
 use crate::{agent_id::AgentIdError, kubeconfig::KubeconfigError};
@@ -105,6 +105,9 @@ pub enum UsageError {
     /// Not a token.
     #[error("PIPEOPS_TOKEN or --token: {0}")]
     Token(TokenError),
+    /// Not a proxy, or not one that can be used.
+    #[error(transparent)]
+    Proxy(ProxyError),
     /// No name.
     #[error("the cluster's name is missing: set PIPEOPS_CLUSTER_NAME or give --cluster-name")]
     ClusterNameMissing,

@@ -35,12 +35,20 @@ pub async fn start<R: Runtime>(runtime: R, config: Config) -> Result<Agent<R>, E
         agent_id,
         cluster = escape(&config.cluster_name),
         control_plane,
+        proxy = config.proxies.proxy_of(&config.api_url),
         identity = config.identity.as_str(),
         "starting"
     );
     if config.allow_plaintext {
         tracing::warn!(
             "--allow-plaintext: the token may travel unencrypted; use it for tests only"
+        );
+    }
+    let ignored = config.proxies.ignored();
+    if !ignored.is_empty() {
+        tracing::warn!(
+            entries = ignored.join(","),
+            "of NO_PROXY, what is neither a host nor a network is ignored"
         );
     }
     if !config.tunnels.is_empty() {
@@ -63,6 +71,7 @@ pub async fn start<R: Runtime>(runtime: R, config: Config) -> Result<Agent<R>, E
     let agent = Agent::<R>::builder(config.api_url, config.token, info)
         .runtime(runtime)
         .tls(config.tls)
+        .proxies(config.proxies)
         .allow_plaintext(config.allow_plaintext)
         .identity(config.identity)
         .terminal_translation(config.terminal_translation)

@@ -7,6 +7,7 @@ mod common;
 use std::{
     io::Write,
     net::{TcpListener, TcpStream},
+    process::Command,
 };
 
 use common::{FakeApi, Folder, KUBE_TOKEN, Program, Running, TOKEN, get, programs, read_head};
@@ -16,12 +17,16 @@ use tungstenite::{Message, WebSocket, protocol::frame::coding::CloseCode};
 /// An agent toward `control_plane`, and where it answers health checks.
 fn start(program: Program, folder: &Folder, control_plane: &TcpListener, api: &FakeApi) -> Running {
     let url = format!("http://{}/ignored?x=y", control_plane.local_addr().unwrap());
-    let kubeconfig = folder.kubeconfig(&api.url);
+    Running::start(command(program, folder, &url, &api.url))
+}
+
+fn command(program: Program, folder: &Folder, url: &str, api: &str) -> Command {
+    let kubeconfig = folder.kubeconfig(api);
     let id = folder.path().join("agent-id").display().to_string();
     let mut command = program.command(&[
         "--allow-plaintext",
         "--api-url",
-        &url,
+        url,
         "--kubeconfig",
         &kubeconfig,
         "--agent-id-file",
@@ -36,7 +41,7 @@ fn start(program: Program, folder: &Folder, control_plane: &TcpListener, api: &F
         "trace",
     ]);
     command.envs([("PIPEOPS_TOKEN", TOKEN), ("PIPEOPS_CLUSTER_NAME", "prod")]);
-    Running::start(command)
+    command
 }
 
 /// The next message that is text, as JSON.
@@ -50,7 +55,10 @@ fn text(socket: &mut WebSocket<TcpStream>) -> Value {
 
 /// Accepts an agent and answers its registration, which it returns.
 fn register(control_plane: &TcpListener) -> (WebSocket<TcpStream>, Value) {
-    let (stream, _) = control_plane.accept().unwrap();
+    register_on(control_plane.accept().unwrap().0)
+}
+
+fn register_on(stream: TcpStream) -> (WebSocket<TcpStream>, Value) {
     let mut socket = tungstenite::accept(stream).unwrap();
     let register = text(&mut socket);
     assert_eq!(register["type"], "register");
@@ -210,5 +218,91 @@ fn open_requests_hold_it_until_a_second_sigterm() {
         let (code, log) = agent.end();
         assert_eq!(code, Some(0), "{log}");
         no_secret(&log);
+    }
+}
+
+/// What the variables name as the proxy's, in the clear and as it is sent.
+const PROXY_SECRETS: [&str; 2] = ["pr0xy-s3cret", "dXNlcjpwcjB4eS1zM2NyZXQ="];
+
+/// An agent whose environment has a proxy for everything, and a Kubernetes API that no rule
+/// excepts from it; and what it asked the proxy for first.
+fn start_behind(program: Program, folder: &Folder, proxy: &TcpListener) -> (Running, TcpStream) {
+    // An address of this host that is none of loopback.
+    let api = FakeApi::start().url.replace("127.0.0.1", "0.0.0.0");
+    let mut command = command(program, folder, "http://control.example", &api);
+    let address = proxy.local_addr().unwrap();
+    let url = format!("http://user:{}@{address}", PROXY_SECRETS[0]);
+    command.envs([("HTTP_PROXY", &*url), ("https_proxy", &url)]);
+    command.env("NO_PROXY", "other.example, 10.0.0.0/99");
+    let mut agent = Running::start(command);
+    let line = agent.line("starting");
+    assert!(line.contains(&format!("proxy=\"{address}\"")), "{line}");
+    let line = agent.line("of NO_PROXY");
+    assert!(
+        line.ends_with("is ignored entries=\"10.0.0.0/99\""),
+        "{line}"
+    );
+    let (mut stream, _) = proxy.accept().unwrap();
+    let head = read_head(&mut stream).unwrap();
+    assert!(
+        head.starts_with("CONNECT control.example:80 HTTP/1.1\r\n"),
+        "{head}"
+    );
+    let credentials = format!("\r\nProxy-Authorization: Basic {}\r\n", PROXY_SECRETS[1]);
+    assert!(head.contains(&credentials), "{head}");
+    assert!(!head.contains(TOKEN), "{head}");
+    (agent, stream)
+}
+
+#[test]
+fn it_reaches_the_control_plane_through_the_proxy_and_the_cluster_directly() {
+    for program in programs() {
+        let folder = Folder::new();
+        let proxy = TcpListener::bind("127.0.0.1:0").unwrap();
+        let (mut agent, mut stream) = start_behind(program, &folder, &proxy);
+        stream.write_all(b"HTTP/1.1 200 OK\r\n\r\n").unwrap();
+        let (mut socket, info) = register_on(stream);
+        agent.line("registered");
+        assert_eq!(info["k8s_version"], "v1.36.0");
+        agent.terminate();
+        closed(&mut socket);
+        let _ = socket.flush();
+        drop(socket);
+        let (code, log) = agent.end();
+        assert_eq!(code, Some(0), "{log}");
+        no_secret(&log);
+        assert!(
+            !PROXY_SECRETS.iter().any(|secret| log.contains(secret)),
+            "{log}"
+        );
+        // Nothing else was asked of the proxy: the first who comes now is we.
+        let own = TcpStream::connect(proxy.local_addr().unwrap()).unwrap();
+        let (_, first) = proxy.accept().unwrap();
+        assert_eq!(first, own.local_addr().unwrap());
+    }
+}
+
+#[test]
+fn a_refusal_of_the_proxy_is_not_one_of_the_token() {
+    for program in programs() {
+        let folder = Folder::new();
+        let proxy = TcpListener::bind("127.0.0.1:0").unwrap();
+        let (mut agent, mut stream) = start_behind(program, &folder, &proxy);
+        stream.write_all(b"HTTP/1.1 407 Who?\r\n\r\n").unwrap();
+        let line = agent.line("not connected: ");
+        let address = proxy.local_addr().unwrap();
+        let why = format!(
+            "connection lost: proxy {address}, asked to CONNECT control.example:80: it refuses \
+             with 407 Who?: check user and password in HTTP_PROXY; next attempt in "
+        );
+        assert!(line.contains("WARN") && line.contains(&why), "{line}");
+        agent.terminate();
+        let (code, log) = agent.end();
+        assert_eq!(code, Some(0), "{log}");
+        no_secret(&log);
+        assert!(
+            !PROXY_SECRETS.iter().any(|secret| log.contains(secret)),
+            "{log}"
+        );
     }
 }

@@ -82,6 +82,9 @@ fn help_names_every_flag_and_no_value_of_the_environment() {
             "PIPEOPS_BINARY_ANSWERS",
             "PIPEOPS_ALLOW_TUNNEL",
             "PIPEOPS_ALLOW_GATEWAY",
+            "HTTPS_PROXY",
+            "HTTP_PROXY",
+            "NO_PROXY",
             "$XDG_STATE_HOME",
             "$KUBECONFIG",
         ] {
@@ -202,6 +205,37 @@ fn p197_what_cannot_be_allowed_is_refused() {
                  For more information, try '--help'.\n"
             );
             assert_eq!(refused(program, &[], &variables, 2), expected);
+        }
+    }
+}
+
+#[test]
+fn a_proxy_that_cannot_be_used_is_refused() {
+    let folder = Folder::new();
+    let kubeconfig = folder.kubeconfig("https://127.0.0.1:1");
+    for program in programs() {
+        for (variable, value, expected) in [
+            (
+                "HTTPS_PROXY",
+                "socks5://user:s3cret-pass@p:1080",
+                "HTTPS_PROXY has the scheme \"socks5\": only http:// and https:// proxies are \
+                 supported",
+            ),
+            (
+                "http_proxy",
+                "http://user:s3cret-pass",
+                "HTTP_PROXY is not that of a proxy, which looks like \
+                 http://proxy.example.com:3128; in user and password, special characters are \
+                 written as %XX",
+            ),
+        ] {
+            let variables = [&WHOLE[..], &[(variable, value)]].concat();
+            misused(
+                program,
+                &["--kubeconfig", &kubeconfig],
+                &variables,
+                expected,
+            );
         }
     }
 }
