@@ -14,7 +14,7 @@ use std::{
 
 use anyhow::{Context as _, Result, ensure};
 use controlplane_async_std::AsyncStd;
-use controlplane_driver::{Agent, Limits, Registration, State, Token, TokenSource};
+use controlplane_driver::{Agent, Limits, Proxies, Registration, State, Token, TokenSource};
 use controlplane_tokio::Tokio;
 use pipeops_controller::{
     Mode, Running, ServerLimits,
@@ -64,6 +64,20 @@ pub fn mode() -> Mode {
     })
 }
 
+/// Name of the controller for an agent [`Behind`] a proxy.
+pub const BEHIND: &str = "controller.test";
+
+/// An agent that reaches its controller only through a proxy, which alone knows the name
+/// [`BEHIND`]. The Kubernetes API is at an address of this host that is none of loopback, so that
+/// no rule of proxies excepts it.
+#[derive(Clone, Debug)]
+pub struct Behind {
+    /// The proxies.
+    pub proxies: Proxies,
+    /// Authorities that the agent trusts beside the controller's, in PEM.
+    pub ca_pem: String,
+}
+
 /// What may differ from one world to another.
 #[derive(Clone, Debug)]
 pub struct Settings {
@@ -83,6 +97,8 @@ pub struct Settings {
     pub agent_limits: Option<Limits>,
     /// Pods of the stand-in beside its usual ones.
     pub pods: Vec<String>,
+    /// Whether the agent is behind a proxy; it is not by default.
+    pub behind: Option<Behind>,
 }
 
 impl Default for Settings {
@@ -96,6 +112,7 @@ impl Default for Settings {
             identity: controlplane_driver::IdentityPolicy::default(),
             agent_limits: None,
             pods: Vec::new(),
+            behind: None,
         }
     }
 }
@@ -206,7 +223,7 @@ impl World {
     /// A port or a file cannot be had.
     pub async fn start(settings: Settings, progress: impl Fn(&str)) -> Result<Self> {
         let folder = Folder::new(settings.folder.clone())?;
-        let files = SelfSigned::create(&folder.path, &[])?;
+        let files = SelfSigned::create(&folder.path, &[BEHIND.into()])?;
         progress(&format!(
             "certificates and tokens in {}",
             folder.path.display()

@@ -21,7 +21,7 @@ use tokio::{
     process::{Child, Command},
 };
 
-use super::{AnyAgent, Folder, RuntimeName, Settings, kubeconfig};
+use super::{AnyAgent, BEHIND, Folder, RuntimeName, Settings, kubeconfig};
 use crate::standin::StandIn;
 
 /// How the agent reaches the Kubernetes API.
@@ -89,13 +89,22 @@ pub async fn start_agent(
     kubernetes.tls.ca_pem = fs::read(&api.ca)?;
     kubernetes.tls.roots = Roots::Only;
     kubernetes.token = Some(TokenSource::File(api.token.clone()));
-    let url = format!("https://{controller}");
+    let url = match settings.behind {
+        Some(_) => format!("https://{BEHIND}:{}", controller.port()),
+        None => format!("https://{controller}"),
+    };
     let token = TokenSource::File(files.agent_token());
     let mut config = pipeops_agent::Config::new(url, token, CLUSTER, "agent-demo", kubernetes);
     config.tls = TlsOptions {
         ca_file: Some(files.ca()),
         ..TlsOptions::default()
     };
+    if let Some(behind) = &settings.behind {
+        config.proxies = behind.proxies.clone();
+        config.tls.ca_pem = behind.ca_pem.clone().into_bytes();
+        config.kubernetes.url = api.url.replace("127.0.0.1", "0.0.0.0");
+        config.kubernetes.server_name = Some("127.0.0.1".into());
+    }
     config.identity = settings.identity;
     if settings.hasty {
         config.backoff = Backoff {

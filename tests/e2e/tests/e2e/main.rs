@@ -16,6 +16,7 @@ mod kube_exec;
 mod kubectl;
 mod names;
 mod played;
+mod proxies;
 mod replay;
 mod tunnel;
 mod tunnels;
