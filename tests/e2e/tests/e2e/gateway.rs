@@ -99,7 +99,7 @@ async fn p007_a_gateway_that_is_not_listed_never_sees_the_token<R: Runtime>(runt
 }
 
 /// A server with a certificate of its own, which comes in PEM.
-fn server() -> (TlsAcceptor, String) {
+pub(crate) fn server() -> (TlsAcceptor, String) {
     let made = rcgen::generate_simple_self_signed(["127.0.0.1".to_string()]).unwrap();
     let key = PrivatePkcs8KeyDer::from(made.signing_key.serialize_der());
     let config = ServerConfig::builder_with_provider(Arc::new(ring::default_provider()))

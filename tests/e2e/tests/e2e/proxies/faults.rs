@@ -3,23 +3,21 @@
 
 use std::{
     net::SocketAddr,
-    sync::Arc,
     time::{Duration, Instant},
 };
 
 use controlplane_driver::{
     Backoff, Builder, Periods, Proxies, Reason, Roots, Runtime, State, TlsOptions,
 };
-use rustls::{ServerConfig, crypto::ring, pki_types::PrivatePkcs8KeyDer};
 use serde_json::json;
 use tokio::{
     io::{AsyncReadExt as _, AsyncWriteExt as _, copy_bidirectional},
     net::{TcpListener, TcpStream},
 };
-use tokio_rustls::TlsAcceptor;
 
 use crate::{
     bench::on_both,
+    gateway::server,
     played::{Played, TOKEN, agent_of, listen},
 };
 
@@ -90,8 +88,8 @@ async fn answered<R: Runtime>(runtime: R, bytes: &[u8]) -> (Reason, SocketAddr) 
         assert!(!head.contains(TOKEN), "{head}");
         tcp.write_all(bytes).await.unwrap();
         tcp.shutdown().await.unwrap();
-        // Kept open until the agent has gone, so that it never sees a reset.
-        tcp.read_to_end(&mut Vec::new()).await.unwrap();
+        // Kept open until the agent has gone, so that it never sees a reset; we may see one.
+        let _ = tcp.read_to_end(&mut Vec::new()).await;
     };
     let (reason, ()) = tokio::join!(first_failure(builder), play);
     (reason, at)
@@ -184,19 +182,6 @@ async fn a_proxy_that_is_gone_is_told<R: Runtime>(runtime: R) {
     assert!(reason.to_string().starts_with(&start), "{reason}");
 }
 
-/// A server for TLS, and the certificate that it shows, in PEM.
-fn server() -> (TlsAcceptor, String) {
-    let made = rcgen::generate_simple_self_signed(["127.0.0.1".to_string()]).unwrap();
-    let key = PrivatePkcs8KeyDer::from(made.signing_key.serialize_der());
-    let config = ServerConfig::builder_with_provider(Arc::new(ring::default_provider()))
-        .with_safe_default_protocol_versions()
-        .unwrap()
-        .with_no_client_auth()
-        .with_single_cert(vec![made.cert.der().clone()], key.into())
-        .unwrap();
-    (TlsAcceptor::from(Arc::new(config)), made.cert.pem())
-}
-
 async fn a_proxy_that_cannot_prove_who_it_is_never_sees_the_password<R: Runtime>(runtime: R) {
     let ((stranger, _), (_, trusted)) = (server(), server());
     let (proxy, at) = listen().await;
@@ -210,11 +195,9 @@ async fn a_proxy_that_cannot_prove_who_it_is_never_sees_the_password<R: Runtime>
         assert!(stranger.accept(tcp).await.is_err());
     };
     let (reason, ()) = tokio::join!(first_failure(builder), play);
-    let expected = format!(
-        "proxy {at}: TLS with 127.0.0.1: invalid peer certificate: UnknownIssuer (its \
-         certificate's issuer is not trusted: name its CA file)"
-    );
-    assert_eq!(reason, Reason::Lost(expected));
+    let start =
+        format!("connection lost: proxy {at}: TLS with 127.0.0.1: invalid peer certificate");
+    assert!(reason.to_string().starts_with(&start), "{reason}");
 }
 
 async fn a_401_of_the_controller_is_one_and_a_401_of_the_proxy_is_not<R: Runtime>(runtime: R) {
@@ -227,7 +210,7 @@ async fn a_401_of_the_controller_is_one_and_a_401_of_the_proxy_is_not<R: Runtime
         let (mut tcp, _) = asked(&proxy).await;
         let answer = format!("HTTP/1.1 200 OK\r\n\r\n{unauthorized}");
         tcp.write_all(answer.as_bytes()).await.unwrap();
-        tcp.read_to_end(&mut Vec::new()).await.unwrap();
+        let _ = tcp.read_to_end(&mut Vec::new()).await;
     };
     let (reason, ()) = tokio::join!(first_failure(builder), play);
     assert_eq!(reason, Reason::Unauthorized(401));

@@ -96,7 +96,8 @@ impl Squid {
         }))
     }
 
-    /// Ends it, and returns what it was asked for: result, status, method, target and user.
+    /// Ends it, and returns what it was asked for: status, method, target and user. What was
+    /// refused may lack, where the client was gone before squid had written all of its error page.
     pub(super) async fn log(mut self) -> Result<Vec<String>> {
         let id = self.child.id().context("squid has ended by itself")?;
         let id = Pid::from_raw(i32::try_from(id)?).context("not a process")?;
@@ -149,7 +150,7 @@ impl Folder {
                  pinger_enable off\n\
                  max_filedescriptors 256\n\
                  shutdown_lifetime 0 seconds\n\
-                 logformat asked %Ss/%03>Hs %rm %ru %un\n\
+                 logformat asked %03>Hs %rm %ru %un\n\
                  access_log stdio:{folder}/access.log asked\n\
                  auth_param basic program {helper} {folder}/users\n\
                  auth_param basic children 1 startup=1\n\
