@@ -1,7 +1,9 @@
 //! End-to-end tests, in one binary because linking dominates.
 #![allow(clippy::unwrap_used, reason = "in a test a panic is the message")]
 
+mod adapters;
 mod bench;
+mod blocking;
 mod cable;
 mod configured;
 mod demo;
