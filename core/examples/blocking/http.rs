@@ -40,11 +40,9 @@ pub(crate) fn exchange(
     credentials: Credentials,
     ends: Ends,
 ) -> Result<StreamEnd> {
-    // The end of a body that there is none of comes at once.
-    let Ok(first) = ends.inbox.recv() else {
-        return Ok(StreamEnd::Clean);
-    };
-    let has_body = first.len().is_some();
+    // The end of a body that there is none of has come at once.
+    let first = ends.inbox.try_recv().ok();
+    let has_body = !matches!(first, Some(Piece::End));
     let request = request(settings, head, credentials, has_body)?;
     let (mut api, call) = Api::ask(settings, request, &ends)?;
     let mut upload = Upload {
@@ -52,7 +50,7 @@ pub(crate) fn exchange(
         call,
     };
     let write = move |piece| upload.write(piece);
-    answer(&mut api, ends, Some(first), write)
+    answer(&mut api, ends, first, write)
 }
 
 /// Passes an answer on, head and body.

@@ -46,7 +46,7 @@ fn connect(
 ) -> Result<WebSocket<Wire>, Down> {
     let lost = |error: anyhow::Error| Down::Lost(format!("{error:#}"));
     let url = match to {
-        Endpoint::Controller => format!("{}{PATH}", settings.url),
+        Endpoint::Controller => format!("{}{PATH}", settings.url.replacen("http", "ws", 1)),
         Endpoint::Gateway(url) => url.clone(),
     };
     let uri: Uri = url.parse().context("the URL").map_err(lost)?;

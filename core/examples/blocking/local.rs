@@ -97,13 +97,16 @@ pub(crate) struct Ends {
     taken: Receiver<()>,
 }
 
-/// Opens a local end in a thread of its own.
+/// A local end, for a thread of its own.
+pub(crate) type Run = Box<dyn FnOnce() + Send>;
+
+/// A local end, and what is to run in its thread.
 pub(crate) fn open(
     id: StreamId,
     target: Target,
     settings: Arc<Settings>,
     events: SyncSender<Event>,
-) -> LocalEnd {
+) -> (LocalEnd, Run) {
     let (inbox, pieces) = mpsc::channel();
     let (taken, credit) = mpsc::channel();
     let voice = Voice { id, events };
@@ -112,19 +115,20 @@ pub(crate) fn open(
         voice: voice.clone(),
         taken: credit,
     };
-    thread::spawn(move || {
+    let run = move || {
         let ended = match serve(target, &settings, ends) {
             Ok(end) => end,
             Err(error) => StreamEnd::Broken(format!("{error:#}")),
         };
         let _ = voice.say(Said::Ended(ended));
-    });
-    LocalEnd {
+    };
+    let end = LocalEnd {
         inbox,
         taken,
         held: None,
         cut: None,
-    }
+    };
+    (end, Box::new(run))
 }
 
 fn serve(target: Target, settings: &Settings, ends: Ends) -> Result<StreamEnd> {

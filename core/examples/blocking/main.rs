@@ -125,6 +125,8 @@ struct Adapter {
     /// Connections that are being closed.
     closing: Vec<JoinHandle<()>>,
     ends: BTreeMap<StreamId, LocalEnd>,
+    /// Local ends that begin once all has been done: a request without a body has its end by then.
+    starting: Vec<local::Run>,
     stopped: bool,
 }
 
@@ -147,6 +149,7 @@ impl Adapter {
             links: BTreeMap::new(),
             closing: Vec::new(),
             ends: BTreeMap::new(),
+            starting: Vec::new(),
             stopped: false,
         })
     }
@@ -191,9 +194,12 @@ impl Adapter {
             sockets.extend(&mut ready);
             let mut polled = sockets.into_iter();
             let Some(action) = polled.find_map(|socket| self.machine.poll(socket)) else {
-                return;
+                break;
             };
             self.perform(action);
+        }
+        for run in self.starting.drain(..) {
+            thread::spawn(run);
         }
     }
 
@@ -217,8 +223,9 @@ impl Adapter {
             }
             Action::Open(id, target) => {
                 let (settings, events) = (self.settings.clone(), self.events.clone());
-                self.ends
-                    .insert(id, local::open(id, target, settings, events));
+                let (end, run) = local::open(id, target, settings, events);
+                self.ends.insert(id, end);
+                self.starting.push(run);
             }
             Action::Deliver(id, kind, data) => self.hand(id, Piece::Data(kind, data)),
             Action::Finish(id) => self.hand(id, Piece::End),

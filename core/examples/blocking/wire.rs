@@ -125,23 +125,18 @@ impl Read for Wire {
             self.moved(true);
             return Ok(len);
         };
-        let mut arrived = [0; 16 << 10];
         loop {
             match lock(tls).reader().read(buffer) {
                 Err(error) if error.kind() == ErrorKind::WouldBlock => {}
                 read => return read,
             }
-            let len = (&*self.tcp).read(&mut arrived)?;
-            self.moved(true);
+            // Waits without the lock, until there is something to decrypt.
+            self.tcp.peek(&mut [0])?;
             let mut tls = lock(tls);
-            let mut arrived = arrived.get(..len).unwrap_or_default();
-            loop {
-                tls.read_tls(&mut arrived)?;
-                tls.process_new_packets().map_err(io::Error::other)?;
-                if arrived.is_empty() {
-                    break;
-                }
-            }
+            tls.read_tls(&mut &*self.tcp)?;
+            tls.process_new_packets().map_err(io::Error::other)?;
+            drop(tls);
+            self.moved(true);
         }
     }
 }
