@@ -220,7 +220,9 @@ fn tcp(host: &str, port: u16, ends: Ends) -> Result<StreamEnd> {
 
 /// A tunnel to a service over UDP, for one client.
 fn udp(host: &str, port: u16, ends: Ends) -> Result<StreamEnd> {
-    let address = (host, port).to_socket_addrs()?.next();
+    // Nothing tells which address answers: IPv4 first.
+    let addresses = (host, port).to_socket_addrs()?;
+    let address = addresses.min_by_key(SocketAddr::is_ipv6);
     let address = address.context("the service has no address")?;
     let any = match address {
         SocketAddr::V4(_) => SocketAddr::from((Ipv4Addr::UNSPECIFIED, 0)),

@@ -28,7 +28,7 @@
 //! 7. **Say how it ended**: refused with a status, closed with a code, or lost ([`Down`]). When to come
 //!    back is the machine's business.
 //! 8. **Open local ends** for [`Action::Open`], each beside the others: `local::open`. The rules for
-//!    paths, headers and identities have been applied. Yours is what the [`Target`] says: who
+//!    paths, headers and identities have been applied. Yours is what the [`Target`](controlplane_core::Target) says: who
 //!    gets an HTTP request (`http::exchange`), a WebSocket (`http::websocket`), a tunnel (`local::tcp`).
 //! 9. **Keep the bounds.** Toward the tunnel: offer one piece and wait until [`Machine::send`] has
 //!    taken it; what it refuses is kept and offered again at [`Action::Writable`]: `Adapter::offer`.

@@ -9,11 +9,13 @@ use controlplane_e2e::{
     standin::{Fault, Options, StandIn, pattern},
     world::{RuntimeName, parts::Parts},
 };
+use futures_util::{SinkExt, StreamExt};
 use pipeops_controller::self_signed::{CLUSTER, SelfSigned};
 use tokio::{
     io::{AsyncBufReadExt as _, BufReader, Lines},
     process::{Child, ChildStderr, Command},
 };
+use tokio_tungstenite::tungstenite::Message;
 
 use crate::cable::Cable;
 
@@ -37,6 +39,7 @@ tests! {
     a_watch_comes_as_it_happens
     an_api_that_is_away_is_told
     exec_has_input_output_errors_and_an_exit_code
+    more_input_than_any_window_goes_through
     exec_that_is_refused_says_why
     exec_ends_with_its_client
     a_connection_that_is_cut_comes_back
@@ -204,6 +207,29 @@ async fn exec_has_input_output_errors_and_an_exit_code(world: World) -> Result<(
         .await?;
     ensure!(done.stdout.ends_with(b"\n300000\n") && done.exit_code == 4);
     Ok(())
+}
+
+/// Room is made only by what the API took, and reported.
+async fn more_input_than_any_window_goes_through(world: World) -> Result<()> {
+    let path = "/api/v1/namespaces/default/pods/web-0/exec\
+                ?command=wc&command=-c&stdin=true&stdout=true";
+    let mut socket = world.client.websocket(path, "v5.channel.k8s.io").await?;
+    for _ in 0..12 {
+        socket
+            .send(Message::binary(vec![0; 1 + (512 << 10)]))
+            .await?;
+    }
+    socket.send(Message::binary(vec![0xff, 0])).await?;
+    while let Some(message) = socket.next().await {
+        if let Message::Binary(data) = message?
+            && let Some((1, text)) = data.split_first()
+            && !text.is_empty()
+        {
+            ensure!(text == b"6291456\n", "{text:?}");
+            return Ok(());
+        }
+    }
+    anyhow::bail!("it counted nothing")
 }
 
 async fn exec_that_is_refused_says_why(world: World) -> Result<()> {
