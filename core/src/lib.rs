@@ -22,6 +22,9 @@
 //! 4. Call `handle` with [`Input::Tick`] at [`Machine::deadline`], if nothing else happens before.
 //! 5. Go on with 2, until [`Action::Stopped`].
 //!
+//! The example `blocking` of this package is an adapter to be read, on threads and blocking sockets.
+//! It begins with how to write one.
+//!
 //! ```
 //! use controlplane_core::{
 //!     Action, Agent, AgentConfig, Endpoint, Input, Frame, Machine, OutFrame, Socket, Start, Time,

@@ -42,6 +42,12 @@
 //! # Ok(())
 //! # }
 //! ```
+//!
+//! # No tokio runtime
+//!
+//! None is ever entered: there is none. The `tokio` crate is in the tree for data types only, the
+//! channels of hyper and of the driver (`tokio::sync`), and is compiled without its feature `rt`, as
+//! long as nothing else in your program asks for it.
 
 use std::{
     future::Future,

@@ -49,6 +49,10 @@ impl Cable {
         self.state.send_replace(State::Cut);
     }
 
+    pub(crate) fn mend(&self) {
+        self.state.send_replace(State::Sound);
+    }
+
     /// From now on it swallows everything.
     pub(crate) fn swallow(&self) {
         self.state.send_replace(State::Hole);

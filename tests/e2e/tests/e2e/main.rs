@@ -1,7 +1,9 @@
 //! End-to-end tests, in one binary because linking dominates.
 #![allow(clippy::unwrap_used, reason = "in a test a panic is the message")]
 
+mod adapters;
 mod bench;
+mod blocking;
 mod cable;
 mod configured;
 mod demo;
@@ -14,6 +16,7 @@ mod hub;
 mod kube_crate;
 mod kube_exec;
 mod kubectl;
+mod memory;
 mod names;
 mod played;
 mod proxies;
