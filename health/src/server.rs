@@ -1,9 +1,7 @@
 //! Answers health checks over HTTP/1.1: `/livez`, a truthful `/readyz`, and `/metrics`.
 //!
-//! Threads of its own, since a runtime offers no listener to the agent. Connections are bounded in
-//! number, size and time.
-
-mod metrics;
+//! Threads of its own: a runtime that is stuck is seen, and offers the agent no listener anyway.
+//! Connections are bounded in number, size and time.
 
 use std::{
     fmt::Write as _,
@@ -16,9 +14,6 @@ use std::{
     thread,
     time::{Duration, Instant},
 };
-
-pub use self::metrics::metrics;
-use crate::error::Error;
 
 /// Connections at once; further ones are closed unanswered.
 const CONNECTIONS: usize = 16;
@@ -38,7 +33,7 @@ pub trait Health: Send + Sync + 'static {
     /// They are not.
     fn ready(&self) -> Result<(), String>;
 
-    /// Metrics in Prometheus' text format.
+    /// Metrics, as [`crate::Page::text`] renders them.
     fn metrics(&self) -> String;
 }
 
@@ -55,16 +50,14 @@ impl Server {
     /// # Errors
     ///
     /// The address cannot be listened on.
-    pub fn start(address: SocketAddr, health: Arc<dyn Health>) -> Result<Self, Error> {
-        let failed = |source| Error::Health { address, source };
-        let listener = TcpListener::bind(address).map_err(failed)?;
-        let bound = listener.local_addr().map_err(failed)?;
+    pub fn start(address: SocketAddr, health: Arc<dyn Health>) -> io::Result<Self> {
+        let listener = TcpListener::bind(address)?;
+        let bound = listener.local_addr()?;
         let stop = Arc::new(AtomicBool::new(false));
         let stopped = stop.clone();
         thread::Builder::new()
             .name("health".into())
-            .spawn(move || listen(&listener, &health, &stopped))
-            .map_err(failed)?;
+            .spawn(move || listen(&listener, &health, &stopped))?;
         tracing::info!(address = %bound, "answering health checks");
         Ok(Self {
             address: bound,
@@ -165,7 +158,7 @@ fn head(stream: &mut TcpStream, end: Instant) -> io::Result<Option<String>> {
 }
 
 const PLAIN: &str = "text/plain; charset=utf-8";
-const PROMETHEUS: &str = "text/plain; version=0.0.4; charset=utf-8";
+const METRICS: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
 
 fn answer(head: &str, health: &dyn Health) -> String {
     let mut words = head.lines().next().unwrap_or_default().split(' ');
@@ -186,7 +179,7 @@ fn answer(head: &str, health: &dyn Health) -> String {
             Ok(()) => response(200, "ok\n", PLAIN, body),
             Err(state) => response(503, &format!("{state}\n"), PLAIN, body),
         },
-        "/metrics" => response(200, &health.metrics(), PROMETHEUS, body),
+        "/metrics" => response(200, &health.metrics(), METRICS, body),
         _ => response(404, "there are /livez, /readyz and /metrics\n", PLAIN, body),
     }
 }
