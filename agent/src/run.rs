@@ -6,7 +6,8 @@ use std::{
     time::Duration,
 };
 
-use controlplane_driver::{Agent, Runtime, State, timeout};
+use controlplane_driver::{Agent, Runtime, State, TlsOptions, timeout};
+use controlplane_health::{Health, Server};
 use futures_util::{
     Stream, StreamExt,
     future::{Either, pending, select},
@@ -15,7 +16,7 @@ use futures_util::{
 use crate::{
     config::Config,
     error::Error,
-    health::{self, Health},
+    metrics::{self, Certificates},
     report,
     signals::Signal,
     start::start,
@@ -38,11 +39,15 @@ pub async fn run<R: Runtime>(
     let drain = config.drain_timeout;
     let view = Arc::new(View {
         runtime: runtime.clone(),
+        tls: config.tls.clone(),
         agent: OnceLock::new(),
     });
     // Kept until the end: it listens as long as it lives.
     let _server = match config.health_listen {
-        Some(address) => Some(health::Server::start(address, view.clone())?),
+        Some(address) => {
+            let failed = |source| Error::Health { address, source };
+            Some(Server::start(address, view.clone()).map_err(failed)?)
+        }
         None => None,
     };
     let starting = start(runtime.clone(), config);
@@ -97,6 +102,8 @@ async fn next(signals: &mut (impl Stream<Item = Signal> + Unpin)) -> Signal {
 /// What health checks see of the agent.
 struct View<R: Runtime> {
     runtime: R,
+    /// Toward the control plane.
+    tls: TlsOptions,
     /// Set once it has started.
     agent: OnceLock<Agent<R>>,
 }
@@ -113,7 +120,15 @@ impl<R: Runtime> Health for View<R> {
     }
 
     fn metrics(&self) -> String {
-        let stats = self.agent.get().map(Agent::stats).unwrap_or_default();
-        health::metrics(self.runtime.name(), self.ready().is_ok(), &stats)
+        let agent = self.agent.get();
+        let state = agent.map(Agent::state);
+        let stats = agent.map(Agent::stats).unwrap_or_default();
+        let certificates = Certificates {
+            tls: &self.tls,
+            controller: agent
+                .and_then(Agent::controller_certificate)
+                .map(|der| der.to_vec()),
+        };
+        metrics::page(self.runtime.name(), state.as_ref(), stats, &certificates)
     }
 }

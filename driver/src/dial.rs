@@ -2,7 +2,7 @@
 
 use std::{
     net::SocketAddr,
-    sync::Arc,
+    sync::{Arc, Mutex, PoisonError},
     time::{Duration, SystemTime},
 };
 
@@ -12,7 +12,7 @@ use http::{
     HeaderValue, Request, Uri,
     header::{AUTHORIZATION, RETRY_AFTER, USER_AGENT},
 };
-use rustls::pki_types::ServerName;
+use rustls::pki_types::{CertificateDer, ServerName};
 use thiserror::Error;
 use tungstenite::{Error as WsError, client::IntoClientRequest};
 
@@ -197,6 +197,22 @@ pub(crate) struct Dial {
     pub(crate) tls: TlsSource,
     pub(crate) token: TokenSource,
     pub(crate) limits: Limits,
+    pub(crate) seen: SeenCertificate,
+}
+
+/// The certificate that the server showed at the last dial. Clones are of the same one.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct SeenCertificate(Arc<Mutex<Option<CertificateDer<'static>>>>);
+
+impl SeenCertificate {
+    pub(crate) fn get(&self) -> Option<CertificateDer<'static>> {
+        let seen = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        seen.clone()
+    }
+
+    fn set(&self, certificate: Option<CertificateDer<'static>>) {
+        *self.0.lock().unwrap_or_else(PoisonError::into_inner) = certificate;
+    }
 }
 
 impl Dial {
@@ -225,6 +241,7 @@ impl Dial {
         let io = connect(&runtime, &endpoint, tls, None)
             .await
             .map_err(Down::Lost)?;
+        self.seen.set(R::peer_certificate(&io));
         let meter = Meter::new();
         let config = websocket_config(&self.limits);
         let socket = runtime.websocket(request, meter.wrap(io), config).await;

@@ -253,7 +253,7 @@ impl Hub {
     /// Counters since the start.
     #[must_use]
     pub fn stats(&self) -> Stats {
-        run::stats(&self.stats)
+        self.client.answers.add_to(run::stats(&self.stats))
     }
 
     /// Stops: new requests are refused, open ones may end for at most `grace`, then connections

@@ -18,6 +18,7 @@
 )]
 
 mod agent;
+mod answers;
 mod body;
 mod both_ways;
 mod dial;
@@ -41,9 +42,10 @@ mod websocket;
 
 pub use controlplane_core as core;
 pub use controlplane_core::{
-    AgentInfo, Backoff, ConfigError, ControllerConfig, Failure, HeartbeatStatus, Joined, Kind,
-    Limits, Monitoring, MonitoringService, OpenError, PeerFault, Periods, Reason, Registration,
-    RequestHead, ResponseHead, ServerSpecs, Stats, StreamClose, Transport, Tunnel,
+    AgentInfo, Backoff, CodeClass, ConfigError, ControllerConfig, Disconnect, Ending, Failure,
+    HeartbeatStatus, Joined, Kind, Limits, Monitoring, MonitoringService, OpenError, PeerFault,
+    Periods, Reason, Registration, RequestHead, ResponseHead, RoundTrips, ServerSpecs, Stats,
+    StreamClose, Transport, Tunnel,
     rules::{self, IdentityPolicy, TunnelTarget},
 };
 

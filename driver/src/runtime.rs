@@ -13,7 +13,10 @@ use std::{
 };
 
 use futures_util::{AsyncRead, AsyncWrite, Sink, Stream, future::Either};
-use rustls::{ClientConfig, pki_types::ServerName};
+use rustls::{
+    ClientConfig,
+    pki_types::{CertificateDer, ServerName},
+};
 use socket2::{SockRef, TcpKeepalive};
 use tungstenite::{Error as WsError, Message, protocol::WebSocketConfig};
 
@@ -59,6 +62,9 @@ pub trait Runtime: Clone + Default + Send + Sync + 'static {
         config: Arc<ClientConfig>,
         name: ServerName<'static>,
     ) -> impl Future<Output = io::Result<Self::Io>> + Send + 'static;
+
+    /// The certificate that the server showed, in DER; `None` without TLS.
+    fn peer_certificate(io: &Self::Io) -> Option<CertificateDer<'static>>;
 
     /// Performs the WebSocket handshake of a client.
     fn websocket(

@@ -15,7 +15,7 @@ mod page;
 mod server;
 
 pub use self::{
-    certificate::not_after,
+    certificate::{not_after, not_after_pem},
     machine::{Role, machines},
     page::{Labels, Page},
     server::{Health, Server},

@@ -28,11 +28,9 @@ pub fn machines(page: &mut Page, role: Role, machines: &Machines) {
 /// Counters of what is not in order.
 const FAULTS: [(&str, &str, fn(&Stats) -> u64); 4] = [
     ("peer_faults", "Faults of the peer.", |s| s.peer_faults),
-    (
-        "stale_inputs",
-        "Events about things already gone.",
-        |s| s.stale_inputs,
-    ),
+    ("stale_inputs", "Events about things already gone.", |s| {
+        s.stale_inputs
+    }),
     (
         "stale_frames",
         "Messages about ids that name nothing, as late answers do.",
@@ -176,10 +174,14 @@ mod tests {
         Ending::Cancelled.count(&mut stats.streams_closed);
         (stats.streams_opened, stats.held_out) = (1, 5);
         let mut page = Page::new("it");
-        machines(&mut page, Role::Controller, &[
-            (vec![("cluster", "a".into())], stats),
-            (vec![("cluster", "b".into())], Stats::default()),
-        ]);
+        machines(
+            &mut page,
+            Role::Controller,
+            &[
+                (vec![("cluster", "a".into())], stats),
+                (vec![("cluster", "b".into())], Stats::default()),
+            ],
+        );
         let text = page.text();
         for line in [
             r#"it_streams_closed_total{cluster="a",reason="cancelled"} 1"#,
@@ -191,7 +193,9 @@ mod tests {
         ] {
             assert!(text.lines().any(|l| l == line), "{line} is not in\n{text}");
         }
-        let types = text.lines().filter(|l| l.contains("# TYPE it_streams_closed "));
+        let types = text
+            .lines()
+            .filter(|l| l.contains("# TYPE it_streams_closed "));
         assert_eq!(types.count(), 1);
         assert!(!text.contains("heartbeat"), "the controller has none");
     }

@@ -65,7 +65,10 @@ use async_tungstenite::{
 pub use controlplane_driver::*;
 use futures_rustls::{TlsConnector, client::TlsStream};
 use futures_util::{AsyncRead, AsyncWrite, future::Either};
-use rustls::{ClientConfig, pki_types::ServerName};
+use rustls::{
+    ClientConfig,
+    pki_types::{CertificateDer, ServerName},
+};
 
 /// The agent on async-std; see the [crate]'s example.
 pub type Agent = controlplane_driver::Agent<AsyncStd>;
@@ -205,6 +208,14 @@ impl Runtime for AsyncStd {
             let tls = TlsConnector::from(config).connect(name, tcp).await?;
             Ok(Either::Right(Box::new(tls)))
         }
+    }
+
+    fn peer_certificate(io: &Self::Io) -> Option<CertificateDer<'static>> {
+        let Either::Right(tls) = io else {
+            return None;
+        };
+        let (_, connection) = tls.get_ref();
+        connection.peer_certificates()?.first().cloned()
     }
 
     fn websocket(

@@ -55,7 +55,10 @@ use std::{
 
 pub use controlplane_driver::*;
 use futures_util::future::Either;
-use rustls::{ClientConfig, pki_types::ServerName};
+use rustls::{
+    ClientConfig,
+    pki_types::{CertificateDer, ServerName},
+};
 use tokio::net::{TcpStream, UdpSocket};
 use tokio_rustls::{TlsConnector, client::TlsStream};
 use tokio_tungstenite::{
@@ -162,6 +165,14 @@ impl Runtime for Tokio {
             let tls = tls.connect(name, tcp.into_inner()).await?;
             Ok(Either::Right(Box::new(tls.compat())))
         }
+    }
+
+    fn peer_certificate(io: &Self::Io) -> Option<CertificateDer<'static>> {
+        let Either::Right(tls) = io else {
+            return None;
+        };
+        let (_, connection) = tls.get_ref().get_ref();
+        connection.peer_certificates()?.first().cloned()
     }
 
     fn websocket(
