@@ -34,6 +34,7 @@ mod config;
 mod error;
 mod escape;
 mod facts;
+pub mod health;
 pub mod kubeconfig;
 pub mod logging;
 mod metrics;

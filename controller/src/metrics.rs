@@ -6,7 +6,7 @@ use std::sync::{
     atomic::{AtomicU64, Ordering},
 };
 
-use controlplane_driver::{CodeClass, Stats};
+use controlplane_driver::CodeClass;
 use controlplane_health::{Health, Labels, Page, Role, machines};
 use http::StatusCode;
 use tokio::{sync::watch, time::Instant};
@@ -88,14 +88,18 @@ fn page(app: &App) -> String {
 /// The label is the cluster's name in the credentials, of which each has another.
 fn clusters(page: &mut Page, app: &App) {
     let credentials = app.credentials.current();
-    let (mut connected, mut all): (Vec<(Labels, i64)>, Vec<(Labels, Stats)>) = Default::default();
+    let (mut connected, mut idle, mut all) = (Vec::new(), Vec::new(), Vec::new());
     for agent in &credentials.agents {
         let labels: Labels = vec![("cluster", agent.name.clone())];
         let joined = app.agents.joined(agent).is_some();
         connected.push((labels.clone(), i64::from(joined)));
+        let kept = i64::try_from(app.agents.idle(agent)).unwrap_or(i64::MAX);
+        idle.push((labels.clone(), kept));
         all.push((labels, app.agents.stats(agent)));
     }
     let help = "Whether the cluster's agent is registered, so that requests reach it.";
     page.gauges("agent_connected", help, connected);
+    let help = "Those of streams_open that are kept for the next request.";
+    page.gauges("streams_idle", help, idle);
     machines(page, Role::Controller, &all);
 }

@@ -256,6 +256,12 @@ impl Hub {
         self.client.answers.add_to(run::stats(&self.stats))
     }
 
+    /// Streams of the fast mode that are kept open for the next request.
+    #[must_use]
+    pub fn streams_idle(&self) -> usize {
+        self.client.idle()
+    }
+
     /// Stops: new requests are refused, open ones may end for at most `grace`, then connections
     /// are closed with 1001. Returns when all is over.
     pub async fn shutdown(&self, grace: Duration) {

@@ -136,6 +136,11 @@ impl Client {
         Ok((exchange, arrival))
     }
 
+    /// Connections that wait for their next request.
+    pub(super) fn idle(&self) -> usize {
+        self.pool.len()
+    }
+
     /// Keeps no connections any more: they would hold a shutdown up.
     pub(super) fn close(&self) {
         self.pool.close();

@@ -14,6 +14,7 @@ mod hub;
 mod kube_crate;
 mod kube_exec;
 mod kubectl;
+mod metrics;
 mod names;
 mod played;
 mod replay;
