@@ -10,6 +10,7 @@ use controlplane_e2e::{
 };
 use futures_util::{SinkExt, StreamExt};
 use pipeops_controller::Mode;
+use tokio::io::AsyncWriteExt as _;
 use tokio_tungstenite::tungstenite::Message;
 
 use crate::bench::{PATIENCE, block_on_within, on_both_names};
@@ -114,13 +115,19 @@ async fn a_cancelled_watch_leaves_nothing(runtime: RuntimeName) -> Result<()> {
 async fn an_exec_leaves_nothing_be_it_ended_or_left(runtime: RuntimeName) -> Result<()> {
     in_both_modes(runtime, |world| async move {
         let client = world.client()?;
-        let ran = client.exec("web-0", "cat; exit 3", "typed").await?;
-        ensure!(ran.exit_code == 3 && ran.stdout == b"typed");
+        let exec = "/api/v1/namespaces/default/pods/web-0/exec?stdin=true&stdout=true&command=";
+        // To its very end, the close of the WebSocket.
+        let path = format!("{exec}true");
+        let mut socket = client.websocket(&path, "v5.channel.k8s.io").await?;
+        while socket.next().await.transpose()?.is_some() {}
+        socket.into_inner().shutdown().await?;
         world.tables_become_empty().await?;
+        let pages = world.metrics().await?;
+        let ended = both(&pages, CLOSED, "reason", "complete")?;
+        ensure!(ended == [1.0, 1.0], "{ended:?}");
         // Its client goes away without a word.
-        let path = "/api/v1/namespaces/default/pods/web-0/exec\
-                    ?command=cat&stdin=true&stdout=true";
-        let mut socket = client.websocket(path, "v5.channel.k8s.io").await?;
+        let path = format!("{exec}cat");
+        let mut socket = client.websocket(&path, "v5.channel.k8s.io").await?;
         socket.send(Message::binary(b"\0more".to_vec())).await?;
         while let Some(message) = socket.next().await {
             if message?.into_data().ends_with(b"more") {
@@ -130,9 +137,10 @@ async fn an_exec_leaves_nothing_be_it_ended_or_left(runtime: RuntimeName) -> Res
         drop(socket);
         world.tables_become_empty().await?;
         let pages = world.metrics().await?;
-        ensure!(both(&pages, "requests_total", "code", "1xx")? == [2.0, 2.0]);
-        let ended = both(&pages, CLOSED, "reason", "complete")?;
-        ensure!(ended.iter().all(|count| *count >= 1.0), "{ended:?}");
+        let left = both(&pages, CLOSED, "reason", "cancelled")?;
+        ensure!(left == [1.0, 1.0], "{left:?}");
+        let switched = both(&pages, "requests_total", "code", "1xx")?;
+        ensure!(switched == [2.0, 2.0], "{switched:?}");
         Ok(())
     })
     .await
