@@ -1,219 +1,88 @@
-//! Answers health checks over HTTP/1.1: `/livez`, a truthful `/readyz`, and `/metrics`.
-//!
-//! Threads of its own, since a runtime offers no listener to the agent. Connections are bounded in
-//! number, size and time.
-
-mod metrics;
+//! What health checks and metrics see of the agent, and where they are answered.
 
 use std::{
-    fmt::Write as _,
-    io::{self, Read, Write},
-    net::{IpAddr, Ipv4Addr, Ipv6Addr, Shutdown, SocketAddr, TcpListener, TcpStream},
-    sync::{
-        Arc,
-        atomic::{AtomicBool, AtomicUsize, Ordering},
-    },
-    thread,
-    time::{Duration, Instant},
+    net::SocketAddr,
+    sync::{Arc, OnceLock},
 };
 
-pub use self::metrics::metrics;
-use crate::error::Error;
+use controlplane_driver::{Agent, Runtime, State, TlsOptions};
+use controlplane_health::{Health, Server};
 
-/// Connections at once; further ones are closed unanswered.
-const CONNECTIONS: usize = 16;
-/// For one connection, from its first byte to its last.
-const PATIENCE: Duration = Duration::from_secs(5);
-/// Longest request head.
-const HEAD: usize = 8 << 10;
-/// Pause after an error of the listener, such as too many open files.
-const PAUSE: Duration = Duration::from_millis(100);
+use crate::{
+    error::Error,
+    metrics::{self, Certificates},
+    report,
+};
 
-/// What is asked about.
-pub trait Health: Send + Sync + 'static {
-    /// Whether requests are served; if not, the state in one line without secrets.
-    ///
-    /// # Errors
-    ///
-    /// They are not.
-    fn ready(&self) -> Result<(), String>;
-
-    /// Metrics in Prometheus' text format.
-    fn metrics(&self) -> String;
-}
-
-/// A listening server; dropping it stops it.
-#[derive(Debug)]
-pub struct Server {
+/// Answers `/livez`, `/readyz` and `/metrics` about an agent that [`crate::start()`] has started
+/// with these TLS settings, as long as what it returns lives; [`crate::run()`] does so by itself.
+///
+/// # Errors
+///
+/// The address cannot be listened on.
+pub fn serve<R: Runtime>(
+    agent: &Agent<R>,
+    tls: TlsOptions,
     address: SocketAddr,
-    stop: Arc<AtomicBool>,
+) -> Result<Server, Error> {
+    let view = View::new(agent.runtime().clone(), tls);
+    view.started(agent.clone());
+    listen(address, &Arc::new(view))
 }
 
-impl Server {
-    /// Listens at `address` from now on.
-    ///
-    /// # Errors
-    ///
-    /// The address cannot be listened on.
-    pub fn start(address: SocketAddr, health: Arc<dyn Health>) -> Result<Self, Error> {
-        let failed = |source| Error::Health { address, source };
-        let listener = TcpListener::bind(address).map_err(failed)?;
-        let bound = listener.local_addr().map_err(failed)?;
-        let stop = Arc::new(AtomicBool::new(false));
-        let stopped = stop.clone();
-        thread::Builder::new()
-            .name("health".into())
-            .spawn(move || listen(&listener, &health, &stopped))
-            .map_err(failed)?;
-        tracing::info!(address = %bound, "answering health checks");
-        Ok(Self {
-            address: bound,
-            stop,
-        })
-    }
-
-    /// Where it listens, with the port that port 0 became.
-    #[must_use]
-    pub const fn address(&self) -> SocketAddr {
-        self.address
-    }
+/// Listens for those who ask.
+pub(crate) fn listen<R: Runtime>(
+    address: SocketAddr,
+    view: &Arc<View<R>>,
+) -> Result<Server, Error> {
+    let listening = Server::start(address, view.clone());
+    listening.map_err(|source| Error::Health { address, source })
 }
 
-impl Drop for Server {
-    fn drop(&mut self) {
-        self.stop.store(true, Ordering::SeqCst);
-        // The listener waits for a connection: this is one.
-        let ip = match self.address.ip() {
-            IpAddr::V4(ip) if ip.is_unspecified() => Ipv4Addr::LOCALHOST.into(),
-            IpAddr::V6(ip) if ip.is_unspecified() => Ipv6Addr::LOCALHOST.into(),
-            ip => ip,
-        };
-        let _ = TcpStream::connect_timeout(&SocketAddr::new(ip, self.address.port()), PAUSE);
-    }
+/// What is seen.
+pub(crate) struct View<R: Runtime> {
+    runtime: R,
+    /// Toward the control plane.
+    tls: TlsOptions,
+    /// Set once it has started.
+    agent: OnceLock<Agent<R>>,
 }
 
-fn listen(listener: &TcpListener, health: &Arc<dyn Health>, stop: &AtomicBool) {
-    let places = Arc::new(AtomicUsize::new(0));
-    loop {
-        let accepted = listener.accept();
-        if stop.load(Ordering::SeqCst) {
-            return;
-        }
-        let Ok((stream, _)) = accepted else {
-            thread::sleep(PAUSE);
-            continue;
-        };
-        let Some(place) = Place::take(&places) else {
-            continue;
-        };
-        let health = health.clone();
-        let serve = move || {
-            let _place = place;
-            // Whoever asks and goes away has no one to report to.
-            let _ = serve(stream, health.as_ref());
-        };
-        let _ = thread::Builder::new().name("health".into()).spawn(serve);
-    }
-}
-
-/// One of the connections that may be open, given back when dropped.
-struct Place(Arc<AtomicUsize>);
-
-impl Place {
-    fn take(places: &Arc<AtomicUsize>) -> Option<Self> {
-        let place = Self(places.clone());
-        (places.fetch_add(1, Ordering::SeqCst) < CONNECTIONS).then_some(place)
-    }
-}
-
-impl Drop for Place {
-    fn drop(&mut self) {
-        self.0.fetch_sub(1, Ordering::SeqCst);
-    }
-}
-
-fn serve(mut stream: TcpStream, health: &dyn Health) -> io::Result<()> {
-    let end = Instant::now() + PATIENCE;
-    let answer = match head(&mut stream, end)? {
-        Some(head) => answer(&head, health),
-        None => response(431, "the request is too long\n", PLAIN, true),
-    };
-    stream.set_write_timeout(Some(PATIENCE))?;
-    stream.write_all(answer.as_bytes())?;
-    stream.shutdown(Shutdown::Write)
-}
-
-/// Everything up to the empty line; `None` if it is too long.
-fn head(stream: &mut TcpStream, end: Instant) -> io::Result<Option<String>> {
-    let mut head = Vec::new();
-    let mut buffer = [0; 1024];
-    while !head.windows(4).any(|window| window == b"\r\n\r\n") {
-        if head.len() > HEAD {
-            return Ok(None);
-        }
-        let left = end.saturating_duration_since(Instant::now());
-        if left.is_zero() {
-            return Err(io::ErrorKind::TimedOut.into());
-        }
-        stream.set_read_timeout(Some(left))?;
-        match stream.read(&mut buffer)? {
-            0 => return Err(io::ErrorKind::UnexpectedEof.into()),
-            count => head.extend_from_slice(&buffer[..count]),
+impl<R: Runtime> View<R> {
+    /// Of an agent that is still to start.
+    pub(crate) const fn new(runtime: R, tls: TlsOptions) -> Self {
+        Self {
+            runtime,
+            tls,
+            agent: OnceLock::new(),
         }
     }
-    Ok(Some(String::from_utf8_lossy(&head).into_owned()))
-}
 
-const PLAIN: &str = "text/plain; charset=utf-8";
-const PROMETHEUS: &str = "text/plain; version=0.0.4; charset=utf-8";
-
-fn answer(head: &str, health: &dyn Health) -> String {
-    let mut words = head.lines().next().unwrap_or_default().split(' ');
-    let (method, target) = (words.next(), words.next());
-    let body = match method {
-        Some("GET") => true,
-        Some("HEAD") => false,
-        _ => return response(405, "only GET and HEAD are answered\n", PLAIN, true),
-    };
-    let path = target
-        .unwrap_or_default()
-        .split('?')
-        .next()
-        .unwrap_or_default();
-    match path {
-        "/livez" => response(200, "ok\n", PLAIN, body),
-        "/readyz" => match health.ready() {
-            Ok(()) => response(200, "ok\n", PLAIN, body),
-            Err(state) => response(503, &format!("{state}\n"), PLAIN, body),
-        },
-        "/metrics" => response(200, &health.metrics(), PROMETHEUS, body),
-        _ => response(404, "there are /livez, /readyz and /metrics\n", PLAIN, body),
+    pub(crate) fn started(&self, agent: Agent<R>) {
+        let _ = self.agent.set(agent);
     }
 }
 
-fn response(status: u16, text: &str, kind: &str, body: bool) -> String {
-    let reason = match status {
-        200 => "OK",
-        404 => "Not Found",
-        405 => "Method Not Allowed",
-        431 => "Request Header Fields Too Large",
-        _ => "Service Unavailable",
-    };
-    let mut out = format!("HTTP/1.1 {status} {reason}\r\n");
-    if status == 405 {
-        out.push_str("Allow: GET, HEAD\r\n");
+impl<R: Runtime> Health for View<R> {
+    fn ready(&self) -> Result<(), String> {
+        let Some(agent) = self.agent.get() else {
+            return Err("starting".into());
+        };
+        match agent.state() {
+            State::Registered(_) => Ok(()),
+            state => Err(report::line(&state, self.runtime.now())),
+        }
     }
-    let length = text.len();
-    let _ = write!(
-        out,
-        "Content-Type: {kind}\r\nContent-Length: {length}\r\nCache-Control: no-store\r\n\
-         Connection: close\r\n\r\n"
-    );
-    if body {
-        out.push_str(text);
-    }
-    out
-}
 
-#[cfg(test)]
-mod tests;
+    fn metrics(&self) -> String {
+        let agent = self.agent.get();
+        let state = agent.map(Agent::state);
+        let stats = agent.map(Agent::stats).unwrap_or_default();
+        let seen = agent.and_then(Agent::controller_certificate);
+        let certificates = Certificates {
+            tls: &self.tls,
+            controller: seen.map(|der| der.to_vec()),
+        };
+        metrics::page(self.runtime.name(), state.as_ref(), stats, &certificates)
+    }
+}

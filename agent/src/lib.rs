@@ -37,6 +37,7 @@ mod facts;
 pub mod health;
 pub mod kubeconfig;
 pub mod logging;
+mod metrics;
 mod program;
 mod report;
 mod run;

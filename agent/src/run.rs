@@ -1,12 +1,8 @@
 //! The life of the program: start, answer health checks, log each change, drain on a signal.
 
-use std::{
-    pin::pin,
-    sync::{Arc, OnceLock},
-    time::Duration,
-};
+use std::{pin::pin, sync::Arc, time::Duration};
 
-use controlplane_driver::{Agent, Runtime, State, timeout};
+use controlplane_driver::{Agent, Runtime, timeout};
 use futures_util::{
     Stream, StreamExt,
     future::{Either, pending, select},
@@ -15,7 +11,7 @@ use futures_util::{
 use crate::{
     config::Config,
     error::Error,
-    health::{self, Health},
+    health::{self, View},
     report,
     signals::Signal,
     start::start,
@@ -36,13 +32,10 @@ pub async fn run<R: Runtime>(
     mut signals: impl Stream<Item = Signal> + Unpin,
 ) -> Result<(), Error> {
     let drain = config.drain_timeout;
-    let view = Arc::new(View {
-        runtime: runtime.clone(),
-        agent: OnceLock::new(),
-    });
+    let view = Arc::new(View::new(runtime.clone(), config.tls.clone()));
     // Kept until the end: it listens as long as it lives.
     let _server = match config.health_listen {
-        Some(address) => Some(health::Server::start(address, view.clone())?),
+        Some(address) => Some(health::listen(address, &view)?),
         None => None,
     };
     let starting = start(runtime.clone(), config);
@@ -53,7 +46,7 @@ pub async fn run<R: Runtime>(
             return Ok(());
         }
     };
-    let _ = view.agent.set(agent.clone());
+    view.started(agent.clone());
     let life = pin!(live(&runtime, &agent, drain, signals));
     let follow = pin!(report::follow(&runtime, &agent));
     match select(life, follow).await {
@@ -91,29 +84,5 @@ async fn next(signals: &mut (impl Stream<Item = Signal> + Unpin)) -> Signal {
     match signals.next().await {
         Some(signal) => signal,
         None => pending().await,
-    }
-}
-
-/// What health checks see of the agent.
-struct View<R: Runtime> {
-    runtime: R,
-    /// Set once it has started.
-    agent: OnceLock<Agent<R>>,
-}
-
-impl<R: Runtime> Health for View<R> {
-    fn ready(&self) -> Result<(), String> {
-        let Some(agent) = self.agent.get() else {
-            return Err("starting".into());
-        };
-        match agent.state() {
-            State::Registered(_) => Ok(()),
-            state => Err(report::line(&state, self.runtime.now())),
-        }
-    }
-
-    fn metrics(&self) -> String {
-        let stats = self.agent.get().map(Agent::stats).unwrap_or_default();
-        health::metrics(self.runtime.name(), self.ready().is_ok(), &stats)
     }
 }

@@ -103,7 +103,7 @@ fn it_registers_is_ready_and_stops_on_sigterm() {
         assert!(
             get(health, "/metrics")
                 .1
-                .contains("pipeops_agent_registrations_total 1\n")
+                .contains("controlplane_agent_registrations_total 1\n")
         );
 
         let id = std::fs::read_to_string(folder.path().join("agent-id")).unwrap();

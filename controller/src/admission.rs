@@ -18,6 +18,8 @@ use crate::{config::ServerLimits, reload::lock};
 #[derive(Debug)]
 pub(crate) struct Admission {
     places: Arc<Semaphore>,
+    /// How many places there are.
+    all: usize,
     pending: Arc<Pending>,
     handshakes: Mutex<Bucket>,
 }
@@ -54,6 +56,7 @@ impl Admission {
     pub(crate) fn new(limits: &ServerLimits, now: Instant) -> Self {
         Self {
             places: Arc::new(Semaphore::new(limits.connections)),
+            all: limits.connections,
             pending: Arc::new(Pending {
                 limit: limits.pending_per_address,
                 by_address: Mutex::default(),
@@ -77,6 +80,11 @@ impl Admission {
             refused: before >= limit,
             _place: place,
         })
+    }
+
+    /// Connections that have a place now.
+    pub(crate) fn open(&self) -> usize {
+        self.all.saturating_sub(self.places.available_permits())
     }
 
     /// Whether another agent may shake hands now.

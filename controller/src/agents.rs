@@ -91,6 +91,13 @@ impl Agents {
             .unwrap_or_default()
     }
 
+    /// Streams to the agent that are kept open for the next request.
+    pub(crate) fn idle(&self, agent: &AgentCredential) -> usize {
+        let hubs = lock(&self.hubs);
+        hubs.get(&agent.id)
+            .map_or(0, |entry| entry.hub.streams_idle())
+    }
+
     /// Whether an agent that is away is likely to be back any moment: it was here a moment ago,
     /// or the controller itself was not.
     pub(crate) fn expects(&self, agent: &AgentCredential) -> bool {

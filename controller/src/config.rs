@@ -11,6 +11,9 @@ use crate::tls::ServerTls;
 pub struct ServerConfig {
     /// Where to listen; port 0 takes a free one.
     pub listen: SocketAddr,
+    /// Where to answer `/livez`, `/readyz` and `/metrics`, without TLS and to everybody who can
+    /// reach it; port 0 takes a free one. By default nowhere.
+    pub health_listen: Option<SocketAddr>,
     /// Certificate and key.
     pub tls: ServerTls,
     /// The credentials file, read anew when it changes.
@@ -31,6 +34,7 @@ impl ServerConfig {
     pub fn new(listen: SocketAddr, tls: ServerTls, credentials: impl Into<PathBuf>) -> Self {
         Self {
             listen,
+            health_listen: None,
             tls,
             credentials: credentials.into(),
             mode: Mode::default(),

@@ -85,7 +85,7 @@ pub(crate) async fn serve(app: Arc<App>, tcp: TcpStream, client: Client) {
     let _ = controlplane_driver::tune(&tcp);
     let peer = client.peer;
     let line = Line::new(tcp, client.pulse.clone(), client.visit.clone());
-    let acceptor = TlsAcceptor::from(app.tls.current());
+    let acceptor = TlsAcceptor::from(app.tls.current().config.clone());
     let patience = app.config.limits.tls_handshake;
     let stream = match timeout(patience, acceptor.accept(line)).await {
         Ok(Ok(stream)) => stream,
@@ -117,6 +117,7 @@ async fn drive(
         let (app, client) = (app.clone(), client.clone());
         async move {
             let response = respond(&app, &client, request).await;
+            app.responses.count(response.status());
             Ok::<_, Infallible>(response.map(|body| body.keep_busy(busy)))
         }
     });

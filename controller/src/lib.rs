@@ -42,6 +42,7 @@ mod endpoint;
 mod handshake;
 pub mod kubeconfig;
 mod line;
+mod metrics;
 mod proxy;
 mod pulse;
 mod reload;

@@ -17,6 +17,7 @@ use crate::{
     config::ServerConfig,
     connection::{self, Client},
     credentials::{AgentCredential, Credentials, CredentialsError, CredentialsFile},
+    metrics::{Responses, View},
     reload::Reloaded,
     tls::{Configs, ServerTlsError},
 };
@@ -35,6 +36,7 @@ pub(crate) struct App {
     pub(crate) credentials: Reloaded<Credentials, CredentialsError>,
     pub(crate) agents: Agents,
     pub(crate) admission: Admission,
+    pub(crate) responses: Responses,
 }
 
 /// The reference control plane.
@@ -57,14 +59,31 @@ impl Server {
             .map_err(|source| ServerError::Listen { listen, source })?;
         let app = Arc::new(app);
         let (stop, stopping) = watch::channel(None);
+        let health = health(&app, &stop)?;
         let accepting = accept(app.clone(), listener, stopping);
         Ok(Running {
             app,
             address,
+            health,
             stop,
             accepting: Some(tokio::spawn(accepting)),
         })
     }
+}
+
+type Stop = watch::Sender<Option<Instant>>;
+
+fn health(app: &Arc<App>, stop: &Stop) -> Result<Option<controlplane_health::Server>, ServerError> {
+    let Some(listen) = app.config.health_listen else {
+        return Ok(None);
+    };
+    let view = View {
+        app: app.clone(),
+        stop: stop.subscribe(),
+    };
+    let started = controlplane_health::Server::start(listen, Arc::new(view));
+    let started = started.map_err(|source| ServerError::Health { listen, source })?;
+    Ok(Some(started))
 }
 
 impl App {
@@ -94,6 +113,7 @@ impl App {
             credentials,
             agents: Agents::new(config.periods, config.agent_limits, config.mode),
             admission: Admission::new(&config.limits, Instant::now()),
+            responses: Responses::default(),
             config,
         })
     }
@@ -104,8 +124,10 @@ impl App {
 pub struct Running {
     app: Arc<App>,
     address: SocketAddr,
+    /// It answers as long as it lives.
+    health: Option<controlplane_health::Server>,
     /// Since [`Running::shutdown`]: when everything is over at the latest.
-    stop: watch::Sender<Option<Instant>>,
+    stop: Stop,
     accepting: Option<JoinHandle<()>>,
 }
 
@@ -130,6 +152,14 @@ impl Running {
     #[must_use]
     pub fn addr(&self) -> SocketAddr {
         self.address
+    }
+
+    /// Where it answers health checks, if it does.
+    #[must_use]
+    pub fn health_addr(&self) -> Option<SocketAddr> {
+        self.health
+            .as_ref()
+            .map(controlplane_health::Server::address)
     }
 
     /// The clusters that have a credential.
@@ -250,6 +280,16 @@ pub enum ServerError {
     /// The credentials cannot be used.
     #[error(transparent)]
     Credentials(#[from] CredentialsError),
+    /// The address for health checks cannot be listened on.
+    #[error(
+        "cannot listen on {listen} for health checks: {source}; choose another --health-listen"
+    )]
+    Health {
+        /// Which address.
+        listen: SocketAddr,
+        /// Why.
+        source: io::Error,
+    },
     /// A limit is zero, that of request heads below 8192, or that of silence below two pings.
     #[error(
         "limits: none may be zero, `head` must be at least 8192 bytes, and `stream_silence` at \

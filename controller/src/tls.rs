@@ -6,6 +6,7 @@ use std::{
     sync::Arc,
 };
 
+use controlplane_health::not_after;
 use rustls::{
     crypto::ring,
     pki_types::{
@@ -52,7 +53,15 @@ impl fmt::Debug for ServerTls {
     }
 }
 
-pub(crate) type Configs = Reloaded<rustls::ServerConfig, ServerTlsError>;
+pub(crate) type Configs = Reloaded<Serving, ServerTlsError>;
+
+/// What clients are shown.
+pub(crate) struct Serving {
+    pub(crate) config: Arc<rustls::ServerConfig>,
+    /// When the certificate ends, in seconds since the UNIX epoch; unknown of a ready-made
+    /// configuration.
+    pub(crate) not_after: Option<i64>,
+}
 
 impl ServerTls {
     /// Reads certificate and key for the first time.
@@ -65,20 +74,30 @@ impl ServerTls {
         Reloaded::start(paths, move || source.config())
     }
 
-    fn config(&self) -> Result<rustls::ServerConfig, ServerTlsError> {
-        let mut config = match self {
+    fn config(&self) -> Result<Serving, ServerTlsError> {
+        let (certs, key) = match self {
             Self::Files { cert, key } => {
                 let certs = pem(&read(cert)?, &Place::File(cert))?;
-                server_config(certs, private_key(&read(key)?, &Place::File(key))?)?
+                (certs, private_key(&read(key)?, &Place::File(key))?)
             }
             Self::Pem { cert, key } => {
                 let certs = pem(cert, &Place::Memory)?;
-                server_config(certs, private_key(key, &Place::Memory)?)?
+                (certs, private_key(key, &Place::Memory)?)
             }
-            Self::Config(config) => (**config).clone(),
+            Self::Config(config) => return Ok(Serving::new((**config).clone(), None)),
         };
+        let not_after = certs.first().and_then(|first| not_after(first));
+        Ok(Serving::new(server_config(certs, key)?, not_after))
+    }
+}
+
+impl Serving {
+    fn new(mut config: rustls::ServerConfig, not_after: Option<i64>) -> Self {
         config.alpn_protocols = vec![b"http/1.1".to_vec()];
-        Ok(config)
+        Self {
+            config: Arc::new(config),
+            not_after,
+        }
     }
 }
 
@@ -159,6 +178,8 @@ pub enum ServerTlsError {
 
 #[cfg(test)]
 mod tests {
+    use controlplane_health::not_after_pem;
+
     use super::*;
     use crate::testing::{Folder, certificate};
 
@@ -178,7 +199,10 @@ mod tests {
         };
         let configs = files.start().unwrap();
         let before = configs.current();
-        assert_eq!(before.alpn_protocols, [b"http/1.1"]);
+        assert_eq!(before.config.alpn_protocols, [b"http/1.1"]);
+        let ends = not_after_pem(first.0.as_bytes());
+        assert_eq!(before.not_after, ends.first().copied());
+        assert!(before.not_after.is_some());
         assert!(Arc::ptr_eq(&before, &configs.current()));
         fs::write(&cert, format!("{}\n\n", second.0)).unwrap();
         assert!(

@@ -167,6 +167,13 @@ impl Agent {
         }
     }
 
+    fn ponged(&mut self) {
+        self.alive();
+        if let Some(sent) = self.control.ping_sent.take() {
+            self.stats.pings.add(self.now - sent);
+        }
+    }
+
     fn set_status(&mut self, status: HeartbeatStatus) {
         self.control.monitoring |= self.status.monitoring != status.monitoring;
         self.status = status;
@@ -200,6 +207,7 @@ impl Machine for Agent {
         self.now = self.now.advance(now);
         match input {
             Input::Alive(conn) if self.phase.open() == Some(conn) => self.alive(),
+            Input::Pong(conn) if self.phase.open() == Some(conn) => self.ponged(),
             Input::Connected(conn) => self.connected(conn),
             Input::Cancel(id)
             | Input::Consumed(id, _)
@@ -223,9 +231,11 @@ impl Machine for Agent {
             Input::Wrote(conn) if self.phase.open() == Some(conn) => {
                 self.timers.stop(Timer::Stall);
             }
-            Input::Accepted(_) | Input::Alive(_) | Input::Cancel(_) | Input::Wrote(_) => {
-                self.stale();
-            }
+            Input::Accepted(_)
+            | Input::Alive(_)
+            | Input::Cancel(_)
+            | Input::Pong(_)
+            | Input::Wrote(_) => self.stale(),
         }
         while let Some(timer) = self.timers.expire(self.now) {
             self.expired(timer);
@@ -254,13 +264,8 @@ impl Machine for Agent {
     }
 
     fn stats(&self) -> Stats {
-        let json = Stats {
-            streams_opened: self.stats.streams_opened + self.streams.opened(),
-            streams_open: self.streams.len(),
-            held_in: self.streams.held_in(),
-            held_out: self.streams.held_out() + self.buffered,
-            ..self.stats
-        };
+        let mut json = self.streams.add_to(self.stats);
+        json.held_out += self.buffered;
         self.mux.as_ref().map_or(json, |mux| mux.add_to(json))
     }
 }

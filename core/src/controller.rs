@@ -276,6 +276,7 @@ impl Machine for Controller {
             Input::Consumed(id, len) => self.consumed(id, len),
             Input::Disconnected(conn, down) => self.disconnected(conn, down),
             Input::Ended(id, end) => self.ended(id, end),
+            Input::Pong(conn) => self.ponged(conn),
             Input::Frame(conn, frame) => self.frame(conn, frame),
             Input::Shutdown(grace) => self.shutdown(grace),
             Input::Clock(unix) => {
@@ -310,13 +311,8 @@ impl Machine for Controller {
     }
 
     fn stats(&self) -> Stats {
-        let json = Stats {
-            streams_opened: self.stats.streams_opened + self.streams.opened(),
-            streams_open: self.streams.len(),
-            held_in: self.streams.held_in(),
-            held_out: self.streams.held_out() + self.buffered,
-            ..self.stats
-        };
+        let mut json = self.streams.add_to(self.stats);
+        json.held_out += self.buffered;
         self.mux.as_ref().map_or(json, |mux| mux.add_to(json))
     }
 }

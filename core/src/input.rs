@@ -53,6 +53,8 @@ pub enum Input<'a> {
     /// Agent: the local end answered with this head; the body follows by `send`. To a WebSocket
     /// 101 opens it, and any other answer refuses it. A tunnel is open with any.
     Head(StreamId, ResponseHead),
+    /// The answer to [`crate::OutFrame::Ping`] arrived: the peer lives, and tells how far away it is.
+    Pong(ConnId),
     /// Agent: what the next heartbeats say.
     Status(HeartbeatStatus),
     /// Stop: refuse new streams, let the open ones end for this long, say goodbye.
@@ -63,8 +65,8 @@ pub enum Input<'a> {
     Wrote(ConnId),
 }
 
-/// A message as it came off the socket. Pings are answered by the WebSocket layer; ping and pong
-/// reach the core as [`Input::Alive`]. `Debug` tells only how long it is.
+/// A message as it came off the socket. Pings are answered by the WebSocket layer; they reach the
+/// core as [`Input::Alive`], and a pong as [`Input::Pong`]. `Debug` tells only how long it is.
 #[derive(Clone, Copy, Eq, PartialEq)]
 pub enum Frame<'a> {
     /// Binary: JSON without the promise of UTF-8 (P-012), or a binary frame of the protocol.

@@ -165,5 +165,5 @@ pub use input::{
 };
 pub use link::{At, Cause, Phase, TRANSITIONS};
 pub use machine::Machine;
-pub use stats::Stats;
+pub use stats::{CodeClass, Disconnect, Ending, RoundTrips, Stats};
 pub use time::{Start, Time};

@@ -33,7 +33,7 @@ use crate::{
     config::{Limits, Periods},
     error::PeerFault,
     input::{Kind, StreamId},
-    stats::Stats,
+    stats::{self, Ending, Stats},
     time::Time,
     wire::decode::YamuxConfig,
     yamux::{Config, OpenError, ResetBy, Role, Session, SessionError},
@@ -58,6 +58,8 @@ pub(crate) struct Mux {
     out: VecDeque<Heard>,
     bytes_in: u64,
     bytes_out: u64,
+    /// Streams that this end reset.
+    closed: [u64; Ending::COUNT],
 }
 
 /// The protocols that a peer speaks on its streams.
@@ -174,6 +176,7 @@ impl Mux {
             out: VecDeque::new(),
             bytes_in: 0,
             bytes_out: 0,
+            closed: [0; Ending::COUNT],
         }
     }
 
@@ -209,11 +212,37 @@ impl Mux {
         [self.session.deadline(), due].into_iter().flatten().min()
     }
 
+    /// Adds what the session has counted; with it goes what is still open, in this way.
+    pub(crate) fn add_last_to(&self, stats: Stats, left: Ending) -> Stats {
+        let mut stats = self.add_counts(stats);
+        let open = self.session.streams() as u64;
+        left.add(&mut stats.streams_closed, open);
+        stats
+    }
+
     /// Adds what the session has counted.
-    pub(crate) const fn add_counts(&self, stats: Stats) -> Stats {
+    fn add_counts(&self, stats: Stats) -> Stats {
         let session = self.session.stats();
+        let mut streams_closed = stats.streams_closed;
+        stats::add_all(&mut streams_closed, &self.closed);
+        // The agent can only break, and the controller is told by its clients.
+        let by_peer = match self.role {
+            Role::Client => Ending::Cancelled,
+            Role::Server => Ending::Failed,
+        };
+        for (ending, more) in [
+            (Ending::Complete, session.finished),
+            (by_peer, session.resets_by_peer),
+            (Ending::Fault, session.resets_for_faults),
+            (Ending::Limit, session.resets_for_memory),
+            (Ending::Refused, session.refused),
+            (Ending::Lost, session.lost),
+        ] {
+            ending.add(&mut streams_closed, more);
+        }
         Stats {
-            streams_opened: stats.streams_opened + session.opened,
+            streams_opened: stats.streams_opened + session.opened + session.refused,
+            streams_closed,
             bytes_in: stats.bytes_in + self.bytes_in,
             bytes_out: stats.bytes_out + self.bytes_out,
             stale_frames: stats.stale_frames + session.stale,
@@ -300,6 +329,13 @@ impl Mux {
     }
 
     pub(crate) fn refuse(&mut self, wire: u32) {
-        self.session.reset(wire);
+        self.end_wire(wire, Ending::Refused);
+    }
+
+    /// Resets a stream, for this cause.
+    fn end_wire(&mut self, wire: u32, ending: Ending) {
+        if self.session.reset(wire) {
+            ending.count(&mut self.closed);
+        }
     }
 }

@@ -18,6 +18,7 @@ use crate::{
     config::Limits,
     error::{PeerFault, SendError},
     input::{Kind, StreamId},
+    stats::{self, Ending, Stats},
 };
 
 /// Every open stream, and the order in which those with frames get to send.
@@ -40,6 +41,7 @@ pub(crate) struct Streams<T> {
     /// Charged for data that local ends have not consumed, over all streams.
     held_in: usize,
     opened: u64,
+    closed: [u64; Ending::COUNT],
 }
 
 /// What [`Streams::framed`] took from the stream whose turn it was.
@@ -61,6 +63,7 @@ impl<T> Streams<T> {
             held_out: 0,
             held_in: 0,
             opened: 0,
+            closed: [0; Ending::COUNT],
         }
     }
 
@@ -107,9 +110,18 @@ impl<T> Streams<T> {
         self.by_id.get_mut(&id).map(|stream| &mut **stream)
     }
 
-    /// Forgets a stream and all it holds.
+    /// Notes what ends a stream, unless something else does already.
+    pub(crate) fn ends(&mut self, id: StreamId, ending: Ending) {
+        if let Some(stream) = self.by_id.get_mut(&id) {
+            stream.ending.get_or_insert(ending);
+        }
+    }
+
+    /// Forgets a stream and all it holds. One of which nothing else was noted broke.
     pub(crate) fn remove(&mut self, id: StreamId) -> Option<Stream<T>> {
         let stream = self.by_id.remove(&id)?;
+        let ending = stream.ending.unwrap_or(Ending::Failed);
+        ending.count(&mut self.closed);
         self.by_name.remove(&*stream.name);
         self.unblocked(id);
         if stream.queued {
@@ -120,9 +132,8 @@ impl<T> Streams<T> {
         Some(*stream)
     }
 
-    pub(crate) fn pop(&mut self) -> Option<(StreamId, Stream<T>)> {
-        let id = *self.by_id.first_key_value()?.0;
-        Some((id, self.remove(id)?))
+    pub(crate) fn first(&self) -> Option<StreamId> {
+        Some(*self.by_id.first_key_value()?.0)
     }
 
     pub(crate) fn ids(&self) -> alloc::vec::Vec<StreamId> {
@@ -137,12 +148,14 @@ impl<T> Streams<T> {
         self.by_id.is_empty()
     }
 
-    pub(crate) const fn opened(&self) -> u64 {
-        self.opened
-    }
-
-    pub(crate) const fn held_in(&self) -> usize {
-        self.held_in
+    /// Adds what was counted, and what is held now.
+    pub(crate) fn add_to(&self, mut stats: Stats) -> Stats {
+        stats.streams_opened += self.opened;
+        stats::add_all(&mut stats.streams_closed, &self.closed);
+        stats.streams_open += self.len();
+        stats.held_in += self.held_in;
+        stats.held_out += self.held_out;
+        stats
     }
 
     pub(crate) const fn held_out(&self) -> usize {

@@ -229,11 +229,13 @@ impl Session {
     }
 
     /// Ends the stream at once: what is on its way in either direction is lost. Nothing more is told
-    /// of it, except that it was gone already.
-    pub fn reset(&mut self, id: u32) {
-        if self.streams.contains_key(&id) {
+    /// of it, except that it was gone already. Returns whether there was one.
+    pub fn reset(&mut self, id: u32) -> bool {
+        let there = self.streams.contains_key(&id);
+        if there {
             self.broken(id, None);
         }
+        there
     }
 
     /// The local end took `len` bytes, one piece of [`Event::Data`].
@@ -330,6 +332,7 @@ impl Session {
     fn settle(&mut self, id: u32) {
         if self.streams.get(&id).is_some_and(Stream::is_over) {
             self.remove(id);
+            self.stats.finished += 1;
             self.control.forget(id);
             self.events.push_back(Event::Over(id));
         }
@@ -342,7 +345,7 @@ impl Session {
         let Some(stream) = self.remove(id) else {
             return;
         };
-        self.stats.resets += 1;
+        self.stats.count_reset(by);
         if by != Some(ResetBy::Peer) && flags != Some(SYN) {
             self.control.reset(id);
         }
@@ -364,6 +367,7 @@ impl Session {
             SessionError::Timeout => self.control.go_away(Code::Internal),
             _ => self.control.go_away(Code::Protocol),
         }
+        self.stats.lost += self.streams.len() as u64;
         self.streams = BTreeMap::new();
         self.turn = VecDeque::new();
         self.ready = VecDeque::new();

@@ -12,12 +12,14 @@ use controlplane_core::{
     rules::{IdentityPolicy, TunnelTarget},
 };
 use futures_channel::mpsc;
+use rustls::pki_types::CertificateDer;
 use thiserror::Error;
 use tokio::sync::watch;
 
 use self::side::{AgentSide, Command};
 use crate::{
-    dial::{Dial, Endpoint, UrlError},
+    answers::Answers,
+    dial::{Dial, Endpoint, SeenCertificate, UrlError},
     handler::{Handler, SharedHandler},
     proxy::Proxies,
     run::{self, Loop, Origin, SharedStats},
@@ -33,6 +35,8 @@ pub struct Agent<R> {
     commands: mpsc::UnboundedSender<Command>,
     state: watch::Receiver<State>,
     stats: SharedStats,
+    answers: Arc<Answers>,
+    seen: SeenCertificate,
     runtime: R,
 }
 
@@ -151,7 +155,14 @@ impl<R: Runtime> Agent<R> {
     /// Counters since the start.
     #[must_use]
     pub fn stats(&self) -> Stats {
-        run::stats(&self.stats)
+        self.answers.add_to(run::stats(&self.stats))
+    }
+
+    /// The certificate that the controller, or gateway, showed at the last dial, in DER; `None`
+    /// before the first and without TLS.
+    #[must_use]
+    pub fn controller_certificate(&self) -> Option<CertificateDer<'static>> {
+        self.seen.get()
     }
 
     /// Stops: new requests are refused, open ones may end for at most `grace`, then the
@@ -305,13 +316,23 @@ impl<R: Runtime> Builder<R> {
             proxies: self.proxies,
             token: self.token,
             limits: self.config.limits,
+            seen: SeenCertificate::default(),
         };
+        let seen = dial.seen.clone();
+        let answers = Arc::<Answers>::default();
         let origin = Origin::new(&self.runtime).map_err(|_| StartError::Random)?;
         let machine = controlplane_core::Agent::new(self.config, origin.start)?;
         let (commands, receiver) = mpsc::unbounded();
         let (watched, state) = watch::channel(State::Connecting);
         let stats = SharedStats::default();
-        let side = AgentSide::new(self.runtime.clone(), origin, dial, handler, watched);
+        let side = AgentSide::new(
+            self.runtime.clone(),
+            origin,
+            dial,
+            handler,
+            answers.clone(),
+            watched,
+        );
         let run = Loop {
             machine,
             side,
@@ -325,6 +346,8 @@ impl<R: Runtime> Builder<R> {
             commands,
             state,
             stats,
+            answers,
+            seen,
             runtime: self.runtime,
         })
     }

@@ -2,7 +2,7 @@
 
 use std::{
     net::SocketAddr,
-    sync::Arc,
+    sync::{Arc, Mutex, PoisonError},
     time::{Duration, SystemTime},
 };
 
@@ -12,7 +12,7 @@ use http::{
     HeaderValue, Request, Uri,
     header::{AUTHORIZATION, RETRY_AFTER, USER_AGENT},
 };
-use rustls::pki_types::ServerName;
+use rustls::pki_types::{CertificateDer, ServerName};
 use thiserror::Error;
 use tungstenite::{Error as WsError, client::IntoClientRequest};
 
@@ -221,6 +221,22 @@ pub(crate) struct Dial {
     pub(crate) proxies: Proxies,
     pub(crate) token: TokenSource,
     pub(crate) limits: Limits,
+    pub(crate) seen: SeenCertificate,
+}
+
+/// The certificate that the server showed at the last dial. Clones are of the same one.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct SeenCertificate(Arc<Mutex<Option<CertificateDer<'static>>>>);
+
+impl SeenCertificate {
+    pub(crate) fn get(&self) -> Option<CertificateDer<'static>> {
+        let seen = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        seen.clone()
+    }
+
+    fn set(&self, certificate: Option<CertificateDer<'static>>) {
+        *self.0.lock().unwrap_or_else(PoisonError::into_inner) = certificate;
+    }
 }
 
 impl Dial {
@@ -242,6 +258,7 @@ impl Dial {
         headers.insert(AUTHORIZATION, token.header().map_err(|e| lost(&e))?);
         headers.insert(USER_AGENT, HeaderValue::from_static(AGENT));
         let io = self.reach(&runtime, &endpoint).await.map_err(Down::Lost)?;
+        self.seen.set(R::peer_certificate(&io));
         let meter = Meter::new();
         let config = websocket_config(&self.limits);
         let socket = runtime.websocket(request, meter.wrap(io), config).await;

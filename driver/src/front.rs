@@ -31,6 +31,7 @@ use self::{
     unread::Unsent,
 };
 use crate::{
+    answers::Answers,
     handler::Handler,
     hyper_io::HyperIo,
     links::chain,
@@ -67,15 +68,16 @@ where
     T: AsyncRead + AsyncWrite + Send + Unpin + 'static,
 {
     let (_stays, leaving) = watch::channel(false);
-    serve_until(runtime, io, gate, handler, leaving).await;
+    let answers = Arc::default();
+    serve_until(runtime, io, (gate, handler), answers, leaving).await;
 }
 
 /// The same; once `leaving` is true, the connection ends with the answer that is under way.
 pub(crate) async fn serve_until<R, T>(
     runtime: R,
     io: T,
-    gate: Gate,
-    handler: Arc<dyn Handler>,
+    (gate, handler): (Gate, Arc<dyn Handler>),
+    answers: Arc<Answers>,
     mut leaving: watch::Receiver<bool>,
 ) where
     R: Runtime,
@@ -87,7 +89,13 @@ pub(crate) async fn serve_until<R, T>(
     let io = HyperIo::new(Lent::new(meter.wrap(io), &place, unsent.clone()));
     // Each line of a header has four bytes more than the gate counts.
     let longest = gate.limit().saturating_add(4 * HEADERS).max(BUFFER);
-    let exchanges = Arc::new(Exchanges::new(runtime.clone(), gate, handler, unsent));
+    let exchanges = Arc::new(Exchanges::new(
+        runtime.clone(),
+        gate,
+        handler,
+        unsent,
+        answers,
+    ));
     let serving = exchanges.clone();
     let connection = http1::Builder::new()
         .auto_date_header(false)

@@ -253,7 +253,13 @@ impl Hub {
     /// Counters since the start.
     #[must_use]
     pub fn stats(&self) -> Stats {
-        run::stats(&self.stats)
+        self.client.answers.add_to(run::stats(&self.stats))
+    }
+
+    /// Streams of the fast mode that are kept open for the next request.
+    #[must_use]
+    pub fn streams_idle(&self) -> usize {
+        self.client.idle()
     }
 
     /// Stops: new requests are refused, open ones may end for at most `grace`, then connections

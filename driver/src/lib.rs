@@ -18,6 +18,7 @@
 )]
 
 mod agent;
+mod answers;
 mod body;
 mod both_ways;
 mod dial;
@@ -35,6 +36,7 @@ mod run;
 mod runtime;
 mod secret;
 mod tls;
+mod tls_io;
 mod tunnel;
 mod upgrade;
 mod upstream;
@@ -42,9 +44,10 @@ mod websocket;
 
 pub use controlplane_core as core;
 pub use controlplane_core::{
-    AgentInfo, Backoff, ConfigError, ControllerConfig, Failure, HeartbeatStatus, Joined, Kind,
-    Limits, Monitoring, MonitoringService, OpenError, PeerFault, Periods, Reason, Registration,
-    RequestHead, ResponseHead, ServerSpecs, Stats, StreamClose, Transport, Tunnel,
+    AgentInfo, Backoff, CodeClass, ConfigError, ControllerConfig, Disconnect, Ending, Failure,
+    HeartbeatStatus, Joined, Kind, Limits, Monitoring, MonitoringService, OpenError, PeerFault,
+    Periods, Reason, Registration, RequestHead, ResponseHead, RoundTrips, ServerSpecs, Stats,
+    StreamClose, Transport, Tunnel,
     rules::{self, IdentityPolicy, TunnelTarget},
 };
 
@@ -59,9 +62,10 @@ pub use self::{
     links::websocket_config,
     meter::{Meter, Metered},
     proxy::{Proxies, ProxyError},
-    runtime::{ByteIo, Datagrams, Runtime, Timer, WebSocket, sleep, timeout, tune, unspecified},
+    runtime::{Datagrams, Runtime, Timer, WebSocket, sleep, timeout, tune, unspecified},
     secret::{Token, TokenError, TokenSource},
     tls::{Roots, TlsError, TlsOptions, TlsSource},
+    tls_io::TlsIo,
     tunnel::{TunnelReader, TunnelWriter},
     upgrade::{ClientIo, UpgradeRequest, UpgradeResponder},
     upstream::{Kubernetes, KubernetesConfig, UpstreamError, UpstreamLimits},

@@ -62,6 +62,7 @@ pub(crate) enum Received {
     Alive,
     Binary(bytes::Bytes),
     Down(Down),
+    Pong,
     Text(tungstenite::Utf8Bytes),
 }
 
@@ -71,6 +72,7 @@ impl Received {
             Self::Alive => Input::Alive(conn),
             Self::Binary(bytes) => Input::Frame(conn, Frame::Binary(bytes)),
             Self::Down(down) => Input::Disconnected(conn, down.clone()),
+            Self::Pong => Input::Pong(conn),
             Self::Text(text) => Input::Frame(conn, Frame::Text(text)),
         }
     }
@@ -156,6 +158,7 @@ impl Links {
                 self.finish(conn, None, runtime);
                 Received::Down(closed(frame))
             }
+            Some(Ok(Message::Pong(_))) => Received::Pong,
             Some(Ok(_)) => Received::Alive,
             Some(Err(error)) => {
                 match complaint(&error) {

@@ -13,7 +13,10 @@ use std::{
 };
 
 use futures_util::{AsyncRead, AsyncWrite, Sink, Stream, future::Either};
-use rustls::{ClientConfig, pki_types::ServerName};
+use rustls::{
+    ClientConfig,
+    pki_types::{CertificateDer, ServerName},
+};
 use socket2::{SockRef, TcpKeepalive};
 use tungstenite::{Error as WsError, Message, protocol::WebSocketConfig};
 
@@ -21,7 +24,7 @@ use crate::meter::Metered;
 
 /// An async runtime. Implementations only move bytes; they make no decision of the protocol.
 pub trait Runtime: Clone + Default + Send + Sync + 'static {
-    /// A TCP connection, or TLS over one, which may be a [`ByteIo`].
+    /// A TCP connection, or TLS over one, which may be a [`TlsIo`](crate::TlsIo).
     type Io: AsyncRead + AsyncWrite + Send + Unpin + 'static;
     /// A WebSocket.
     type Socket: WebSocket;
@@ -61,6 +64,9 @@ pub trait Runtime: Clone + Default + Send + Sync + 'static {
         name: ServerName<'static>,
     ) -> impl Future<Output = io::Result<Self::Io>> + Send + 'static;
 
+    /// The certificate that the server showed, in DER; `None` without TLS.
+    fn peer_certificate(io: &Self::Io) -> Option<CertificateDer<'static>>;
+
     /// Performs the WebSocket handshake of a client.
     fn websocket(
         &self,
@@ -89,11 +95,6 @@ pub trait Runtime: Clone + Default + Send + Sync + 'static {
         Instant::now()
     }
 }
-
-/// A connection of whatever layers, to be boxed: so TLS can lie over a connection that is TLS.
-pub trait ByteIo: AsyncRead + AsyncWrite + Send + Unpin + 'static {}
-
-impl<T: AsyncRead + AsyncWrite + Send + Unpin + 'static> ByteIo for T {}
 
 /// A timer that can be set again.
 pub trait Timer: Send + 'static {

@@ -71,7 +71,10 @@ use async_tungstenite::{
 pub use controlplane_driver::*;
 use futures_rustls::TlsConnector;
 use futures_util::{AsyncRead, AsyncWrite, future::Either};
-use rustls::{ClientConfig, pki_types::ServerName};
+use rustls::{
+    ClientConfig,
+    pki_types::{CertificateDer, ServerName},
+};
 
 /// The agent on async-std; see the [crate]'s example.
 pub type Agent = controlplane_driver::Agent<AsyncStd>;
@@ -161,7 +164,7 @@ impl Datagrams for Udp {
     reason = "the futures outlive the borrow, which `async fn` cannot say"
 )]
 impl Runtime for AsyncStd {
-    type Io = Either<Tcp, Box<dyn ByteIo>>;
+    type Io = Either<Tcp, TlsIo>;
     type Socket = WebSocketStream<Metered<Self::Io>>;
     type Timer = Sleep;
     type Udp = Udp;
@@ -205,9 +208,16 @@ impl Runtime for AsyncStd {
         name: ServerName<'static>,
     ) -> impl Future<Output = io::Result<Self::Io>> + Send + 'static {
         async move {
-            let tls: Box<dyn ByteIo> =
-                Box::new(TlsConnector::from(config).connect(name, io).await?);
+            let stream = TlsConnector::from(config).connect(name, io).await?;
+            let tls = TlsIo::new(stream, |stream| stream.get_ref().1, |stream| stream);
             Ok(Either::Right(tls))
+        }
+    }
+
+    fn peer_certificate(io: &Self::Io) -> Option<CertificateDer<'static>> {
+        match io {
+            Either::Left(_) => None,
+            Either::Right(tls) => tls.certificate().cloned(),
         }
     }
 

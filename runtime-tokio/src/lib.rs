@@ -55,9 +55,12 @@ use std::{
 
 pub use controlplane_driver::*;
 use futures_util::future::Either;
-use rustls::{ClientConfig, pki_types::ServerName};
+use rustls::{
+    ClientConfig,
+    pki_types::{CertificateDer, ServerName},
+};
 use tokio::net::{TcpStream, UdpSocket};
-use tokio_rustls::TlsConnector;
+use tokio_rustls::{TlsConnector, client::TlsStream};
 use tokio_tungstenite::{
     WebSocketStream, client_async_with_config,
     tungstenite::{
@@ -112,7 +115,7 @@ impl Datagrams for Udp {
     reason = "the futures outlive the borrow, which `async fn` cannot say"
 )]
 impl Runtime for Tokio {
-    type Io = Either<Compat<TcpStream>, Box<dyn ByteIo>>;
+    type Io = Either<Compat<TcpStream>, TlsIo>;
     type Socket = WebSocketStream<Compat<Metered<Self::Io>>>;
     type Timer = Sleep;
     type Udp = Udp;
@@ -156,11 +159,23 @@ impl Runtime for Tokio {
     ) -> impl Future<Output = io::Result<Self::Io>> + Send + 'static {
         async move {
             let tls = TlsConnector::from(config);
-            let io: Box<dyn ByteIo> = match io {
-                Either::Left(tcp) => Box::new(tls.connect(name, tcp.into_inner()).await?.compat()),
-                Either::Right(outer) => Box::new(tls.connect(name, outer.compat()).await?.compat()),
-            };
-            Ok(Either::Right(io))
+            Ok(Either::Right(match io {
+                Either::Left(tcp) => {
+                    let stream = tls.connect(name, tcp.into_inner()).await?;
+                    TlsIo::new(stream, |stream| stream.get_ref().1, TlsStream::compat)
+                }
+                Either::Right(outer) => {
+                    let stream = tls.connect(name, outer.compat()).await?;
+                    TlsIo::new(stream, |stream| stream.get_ref().1, TlsStream::compat)
+                }
+            }))
+        }
+    }
+
+    fn peer_certificate(io: &Self::Io) -> Option<CertificateDer<'static>> {
+        match io {
+            Either::Left(_) => None,
+            Either::Right(tls) => tls.certificate().cloned(),
         }
     }
 

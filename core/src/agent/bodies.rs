@@ -11,6 +11,7 @@ use crate::{
     error::PeerFault,
     input::{Kind, RequestHead, StreamId},
     rules,
+    stats::Ending,
     streams::Item,
     wire::binary,
 };
@@ -116,14 +117,15 @@ impl Agent {
         let oldest = self.streams.ids().into_iter().find(waiting);
         if let Some(id) = oldest {
             let text = "a binary frame with another id came instead of the request's body";
-            self.break_off(id, text);
+            self.break_off(id, Ending::Fault, text);
         }
     }
 
     /// The frame of a request did not come.
     pub(super) fn frame_missing(&mut self, id: StreamId) {
         self.tolerated(Some(id), PeerFault::Missing("body"));
-        self.break_off(id, "the binary frame with the request's body did not come");
+        let text = "the binary frame with the request's body did not come";
+        self.break_off(id, Ending::Fault, text);
     }
 
     pub(super) fn deliver(&mut self, id: StreamId, kind: Kind, data: Bytes) {

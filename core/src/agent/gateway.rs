@@ -26,6 +26,7 @@ use crate::{
     input::ConnId,
     link::{Cause, Phase},
     rules,
+    stats::Ending,
     timers::Timer,
 };
 
@@ -121,7 +122,7 @@ impl Agent {
         let text = "the agent works for the gateway";
         self.actions
             .push_back(Action::Close(old, CloseCode::Normal, text));
-        self.drop_link();
+        self.drop_link(Ending::Lost);
         self.enter(Cause::Moved, conn);
         self.no_longer_ready();
         self.gateway.at = true;

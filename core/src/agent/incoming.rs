@@ -19,6 +19,7 @@ use crate::{
     link::{Cause, Phase},
     notices::clip,
     rules,
+    stats::CodeClass,
     timers::Timer,
     wire::{
         binary,
@@ -103,7 +104,7 @@ impl Agent {
         match &*kind {
             "error" => self.peer_error(id, fields()),
             "gateway_hello" => self.greeted(&payload.unwrap_or_default()),
-            "heartbeat_ack" => self.control.unanswered = Some(0),
+            "heartbeat_ack" => self.acknowledged(),
             "pong" => {}
             "ping" => self.pinged(id),
             "proxy_cancel" => self.with_stream(id, Self::cancel),
@@ -203,6 +204,13 @@ impl Agent {
         self.no_longer_ready();
         self.notices.push(Notice::Reregister);
         self.ask_to_register();
+    }
+
+    fn acknowledged(&mut self) {
+        self.control.unanswered = Some(0);
+        if let Some(sent) = self.control.heartbeat_sent.take() {
+            self.stats.heartbeats.add(self.now - sent);
+        }
     }
 
     fn pinged(&mut self, id: Option<&str>) {
@@ -338,6 +346,12 @@ impl Agent {
         if self.control.refusals() >= self.config.limits.control {
             let reason = Reason::Peer(PeerFault::ControlFlood);
             return self.lose(reason, Some(CloseCode::Policy), None);
+        }
+        if id.is_some() {
+            self.stats.refused();
+            if !matches!(form, Form::Tunnel(_)) {
+                CodeClass::None.count(&mut self.stats.answers);
+            }
         }
         self.control.refuse(Refusal {
             id: id.map(String::from),

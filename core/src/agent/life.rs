@@ -8,6 +8,7 @@ use crate::{
     error::{PeerFault, Reason},
     input::{ConnId, Down},
     link::{Cause, Phase},
+    stats::{Disconnect, Ending},
     timers::{Timer, Timers},
 };
 
@@ -137,7 +138,7 @@ impl Agent {
         }
         let dialed = self.phase == Phase::Dialing(conn);
         self.stay();
-        self.drop_link();
+        self.drop_link(Ending::Lost);
         self.enter(Cause::Lost, conn);
         if self.phase == Phase::Stopped {
             return self.actions.push_back(Action::Stopped);
@@ -146,6 +147,7 @@ impl Agent {
         let stable = self.no_longer_ready();
         self.gateway.lost(dialed, stable);
         self.failures = self.failures.saturating_add(1);
+        Disconnect::of_reason(&reason).count(&mut self.stats.disconnects);
         // What only a person or a long time can change is not asked for often; that a gateway does
         // not want us tells nothing about the controller.
         let failures = match reason {
@@ -163,20 +165,20 @@ impl Agent {
         });
     }
 
-    /// Ends everything that belongs to the connection (P-158, P-174).
-    pub(super) fn drop_link(&mut self) {
+    /// Ends everything that belongs to the connection (P-158, P-174), its streams in this way.
+    pub(super) fn drop_link(&mut self, ending: Ending) {
         self.timers = Timers::default();
         self.limits_due.clear();
         self.control = Control::default();
-        self.buffered = 0;
-        while let Some((id, stream)) = self.streams.pop() {
-            if !stream.state.ended {
-                self.reset_local(id, &stream.state);
+        while let Some(id) = self.streams.first() {
+            self.streams.ends(id, ending);
+            if let Some(state) = self.forget(id) {
+                self.reset_local(id, &state);
             }
         }
-        self.flows.clear();
+        self.buffered = 0;
         self.refused_tunnels.clear();
-        self.drop_session();
+        self.drop_session(ending);
     }
 
     pub(super) fn shutdown(&mut self, grace: Duration) {
@@ -208,7 +210,7 @@ impl Agent {
                 self.leave_session();
             }
             _ => {
-                self.drop_link();
+                self.drop_link(Ending::Shutdown);
                 let code = CloseCode::GoingAway;
                 self.actions.push_back(Action::Close(conn, code, ""));
                 self.actions.push_back(Action::Stopped);
@@ -225,7 +227,7 @@ impl Agent {
         if left && !force {
             return;
         }
-        self.drop_link();
+        self.drop_link(Ending::Shutdown);
         let text = "the agent is shutting down";
         self.actions
             .push_back(Action::Close(conn, CloseCode::GoingAway, text));
@@ -243,7 +245,7 @@ impl Agent {
             }
             Timer::Dial => self.lose(Reason::DialTimeout, normal, None),
             Timer::Drain => {
-                self.fail_all("the agent is shutting down");
+                self.fail_all(Ending::Shutdown, "the agent is shutting down");
                 self.reset_all();
                 self.timers.set(Timer::Linger, self.now + periods.linger);
             }

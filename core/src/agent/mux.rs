@@ -13,6 +13,7 @@ use crate::{
     link::Phase,
     mux::{Head, Heard, Mux, Protocol, Protocols},
     rules::{self, Gate, Named},
+    stats::Ending,
     wire::decode::Fields,
     yamux::{Role, SessionError},
 };
@@ -29,7 +30,7 @@ impl Agent {
             // A second session over the first would take its streams (U-08).
             return self.tolerated(None, PeerFault::Malformed);
         }
-        self.drop_session();
+        self.drop_session(Ending::Lost);
         self.control.hello = Some(self.config.yamux);
         if self.config.yamux {
             let protocols = Protocols::of(&fields.stream_protocols);
@@ -134,7 +135,7 @@ impl Agent {
         }
         self.tolerated(None, PeerFault::Session);
         if !self.mux_wants() {
-            self.drop_session();
+            self.drop_session(Ending::Lost);
         }
     }
 
@@ -193,16 +194,12 @@ impl Agent {
         }
     }
 
-    /// Ends the session with the connection.
-    pub(super) fn drop_session(&mut self) {
+    /// Ends the session with the connection, and what is open in this way.
+    pub(super) fn drop_session(&mut self, left: Ending) {
         if let Some(mut mux) = self.mux.take() {
-            self.keep_counts(&mux);
+            self.stats = mux.add_last_to(self.stats, left);
             let resets = mux.clear().into_iter().map(Action::Reset);
             self.actions.extend(resets);
         }
-    }
-
-    fn keep_counts(&mut self, mux: &Mux) {
-        self.stats = mux.add_counts(self.stats);
     }
 }

@@ -17,7 +17,9 @@ use crate::{
     input::{ConnId, ResponseHead, Socket, StreamClose, StreamId},
     link::Phase,
     mux::Protocols,
+    stats::Ending,
     streams::{Item, Turn},
+    time::Time,
     timers::Timer,
     wire::{
         binary,
@@ -38,6 +40,10 @@ pub(super) struct Control {
     /// Id of the registration that waits for its answer.
     pub(super) registering: Option<String>,
     pub(super) ping: bool,
+    /// When the first ping left that was not answered.
+    pub(super) ping_sent: Option<Time>,
+    /// When the first heartbeat left that was not acknowledged.
+    pub(super) heartbeat_sent: Option<Time>,
     pub(super) heartbeat: bool,
     /// Heartbeats since the last that was acknowledged; `None` while the peer never does it.
     pub(super) unanswered: Option<u32>,
@@ -158,7 +164,7 @@ impl Agent {
         let frame = mux.transmit(now)?;
         if mux.is_over() && !mux.wants_transmit() {
             // Its last word.
-            self.drop_session();
+            self.drop_session(Ending::Lost);
         } else {
             self.pump();
         }
@@ -171,6 +177,7 @@ impl Agent {
         } else if let Some(id) = self.control.pong.take() {
             encode::pong(id.as_deref(), &self.timestamp())
         } else if core::mem::take(&mut self.control.ping) {
+            self.control.ping_sent.get_or_insert(self.now);
             return Some(OutFrame::Ping);
         } else if core::mem::take(&mut self.control.heartbeat) {
             self.heartbeat_frame()
@@ -239,6 +246,7 @@ impl Agent {
             }
             let frame = self.framed(id, item);
             if last {
+                self.streams.ends(id, Ending::Complete);
                 self.forget(id);
             }
             self.wake();
@@ -343,6 +351,7 @@ impl Agent {
         if let Some(unanswered) = &mut self.control.unanswered {
             *unanswered = unanswered.saturating_add(1);
         }
+        self.control.heartbeat_sent.get_or_insert(self.now);
         let fresh = core::mem::take(&mut self.control.monitoring);
         encode::heartbeat(
             &self.timestamp(),

@@ -25,6 +25,7 @@ use crate::{
     error::{PeerFault, SendError},
     input::{Kind, RequestHead, ResponseHead, StreamEnd, StreamId},
     rules,
+    stats::{CodeClass, Ending},
     streams::Item,
     time::Time,
 };
@@ -92,7 +93,7 @@ impl Agent {
             self.stats.stale_frames += 1;
             return;
         }
-        self.drop_stream(id);
+        self.drop_stream(id, Ending::Cancelled);
     }
 
     // ------------------------------------------------------------ answer
@@ -112,6 +113,7 @@ impl Agent {
             return self.upgraded(id, head);
         }
         state.answered = true;
+        CodeClass::of_status(head.status).count(&mut self.stats.answers);
         let status = if head.status == 0 { 200 } else { head.status };
         let head = ResponseHead {
             status,
@@ -177,6 +179,7 @@ impl Agent {
         };
         if let Some(text) = text {
             self.actions.push_back(Action::Reset(id));
+            self.streams.ends(id, Ending::Limit);
             self.finish_with(id, Err(text));
             return Err(SendError::Closed(data));
         }
@@ -220,6 +223,7 @@ impl Agent {
         if outcome.is_err() {
             self.buffered -= core::mem::take(&mut state.whole_len);
         }
+        let failed = outcome.is_err();
         let item = match (outcome, state.streamed) {
             (Ok(()), true) => Item::End,
             // Charged to `buffered` until it is framed.
@@ -227,6 +231,9 @@ impl Agent {
             (Err(text), true) => Item::Abort(text),
             (Err(text), false) => Item::Error(text),
         };
+        if failed {
+            self.streams.ends(id, Ending::Failed);
+        }
         self.streams.push(id, item);
     }
 
@@ -253,11 +260,12 @@ impl Agent {
     /// Ends a request for a fault of the peer.
     pub(super) fn fail(&mut self, id: StreamId, fault: PeerFault, text: &str) {
         self.tolerated(Some(id), fault);
-        self.break_off(id, text);
+        self.break_off(id, Ending::of_fault(fault), text);
     }
 
     /// Ends a request although its local end has not.
-    pub(super) fn break_off(&mut self, id: StreamId, text: &str) {
+    pub(super) fn break_off(&mut self, id: StreamId, ending: Ending, text: &str) {
+        self.streams.ends(id, ending);
         let Some(stream) = self.streams.get(id).filter(|s| !s.state.ended) else {
             return;
         };
@@ -283,16 +291,17 @@ impl Agent {
 
     /// Forgets a stream of which nothing more is sent, and drops its local end; others may have
     /// waited for the room that it took.
-    pub(super) fn drop_stream(&mut self, id: StreamId) {
+    pub(super) fn drop_stream(&mut self, id: StreamId, ending: Ending) {
+        self.streams.ends(id, ending);
         if let Some(state) = self.forget(id) {
             self.reset_local(id, &state);
             self.wake();
         }
     }
 
-    pub(super) fn fail_all(&mut self, text: &str) {
+    pub(super) fn fail_all(&mut self, ending: Ending, text: &str) {
         for id in self.streams.ids() {
-            self.break_off(id, text);
+            self.break_off(id, ending, text);
         }
     }
 
@@ -307,7 +316,8 @@ impl Agent {
             } else if stream.is_some_and(|s| s.unopened.is_some()) {
                 self.frame_missing(id);
             } else {
-                self.break_off(id, "the request took longer than its time limit");
+                let text = "the request took longer than its time limit";
+                self.break_off(id, Ending::Timeout, text);
             }
         }
     }
@@ -315,6 +325,9 @@ impl Agent {
     /// Takes a request out of every table.
     pub(super) fn forget(&mut self, id: StreamId) -> Option<Exchange> {
         let state = self.streams.remove(id)?.state;
+        if !state.answered && state.tunnel.is_none() {
+            CodeClass::None.count(&mut self.stats.answers);
+        }
         self.buffered -= state.whole_len;
         if let Some(at) = state.due {
             self.limits_due.remove(&(at, id));

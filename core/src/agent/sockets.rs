@@ -25,6 +25,7 @@ use crate::{
     error::{PeerFault, SendError},
     input::{Kind, ResponseHead, StreamClose, StreamEnd, StreamId},
     rules,
+    stats::{CodeClass, Ending},
     streams::Item,
     time::Time,
     wire::{
@@ -103,7 +104,8 @@ impl Agent {
         };
         let streamed = stream.state.streamed;
         let Some(socket) = &mut stream.state.socket else {
-            return self.break_off(id, "the Kubernetes API switched protocols unasked");
+            let text = "the Kubernetes API switched protocols unasked";
+            return self.break_off(id, Ending::Failed, text);
         };
         let bare = socket.bare;
         if head.status == 101 {
@@ -119,6 +121,7 @@ impl Agent {
         };
         if let Some(stream) = self.streams.get_mut(id) {
             stream.state.answered_with(&head);
+            CodeClass::of_status(head.status).count(&mut self.stats.answers);
         }
         if bare {
             return;
@@ -158,7 +161,7 @@ impl Agent {
         if data.len() > limits.message {
             let limit = limits.message;
             let text = format!("the Kubernetes API sent a message of more than {limit} bytes");
-            self.break_off(id, &text);
+            self.break_off(id, Ending::Limit, &text);
             return Err(SendError::Closed(data));
         }
         let kind = kind.of_message();
@@ -214,6 +217,7 @@ impl Agent {
         });
         self.local_over(id);
         if let Some(text) = failure {
+            self.streams.ends(id, Ending::Failed);
             self.streams.push(id, Item::Broke(text));
         }
         self.streams.push(id, Item::Close(close));
@@ -306,6 +310,9 @@ impl Agent {
         };
         let open = socket.is_open();
         socket.stage = Stage::Closing;
+        if close.code != StreamClose::NORMAL {
+            self.streams.ends(id, Ending::Cancelled);
+        }
         if self.streams.clear(id) {
             // Who waits for room learns that nobody wants more.
             self.actions.push_back(Action::Writable(id));

@@ -33,6 +33,7 @@ use crate::{
     error::{PeerFault, SendError},
     input::{Kind, StreamEnd, StreamId},
     rules::{self, Named, TunnelTarget},
+    stats::Ending,
     streams::Item,
     time::Time,
     wire::{
@@ -222,6 +223,7 @@ impl Agent {
             self.actions.push_back(Action::Writable(id));
         }
         if dialing || broken {
+            self.streams.ends(id, Ending::Cancelled);
             self.actions.push_back(Action::Reset(id));
             self.end_tunnel(id, None);
         } else {
@@ -262,7 +264,8 @@ impl Agent {
             (None, _) => Kind::Bytes,
         };
         if kind == Kind::Datagram && data.len() > limits.message {
-            self.break_off(id, "the service sent a datagram that is too long");
+            let text = "the service sent a datagram that is too long";
+            self.break_off(id, Ending::Limit, text);
             return Err(SendError::Closed(data));
         }
         self.streams.enqueue(id, kind, data, &limits)
@@ -279,6 +282,9 @@ impl Agent {
     /// Queues the last message of a tunnel behind all that it has sent.
     pub(super) fn end_tunnel(&mut self, id: StreamId, failure: Option<String>) {
         self.local_over(id);
+        if failure.is_some() {
+            self.streams.ends(id, Ending::Failed);
+        }
         let now = self.now;
         let Some(tunnel) = self.tunnel(id) else {
             return;
@@ -314,13 +320,18 @@ impl Agent {
         let until = tunnel.active + periods.tunnel_idle;
         match stage {
             Stage::Open if until > self.now => self.set_due(id, Some(until)),
-            Stage::Open if udp => self.drop_stream(id),
+            Stage::Open if udp => self.drop_stream(id, Ending::Timeout),
             Stage::Open => {
                 let seconds = periods.tunnel_idle.as_secs();
-                self.break_off(id, &format!("nothing passed for {seconds} s"));
+                let text = format!("nothing passed for {seconds} s");
+                self.break_off(id, Ending::Timeout, &text);
             }
-            Stage::Dialing => self.break_off(id, "the service did not answer in time"),
-            Stage::Closing => self.break_off(id, "the service did not close in time"),
+            Stage::Dialing => {
+                self.break_off(id, Ending::Timeout, "the service did not answer in time");
+            }
+            Stage::Closing => {
+                self.break_off(id, Ending::Timeout, "the service did not close in time");
+            }
         }
     }
 }

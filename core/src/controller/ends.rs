@@ -5,6 +5,7 @@ use crate::{
     action::Action,
     error::{Failure, PeerFault},
     input::{StreamEnd, StreamId, Transport},
+    stats::{CodeClass, Ending},
     streams::Item,
 };
 
@@ -23,6 +24,7 @@ impl Controller {
             return self.tunnel_ended(id, &StreamEnd::Broken("the client is gone".into()));
         }
         let complete = stream.state.complete;
+        self.streams.ends(id, Ending::Cancelled);
         self.local_over(id);
         if !complete {
             self.stop_sending(id, true);
@@ -54,6 +56,7 @@ impl Controller {
     /// Tells the local end that it failed: its last word.
     pub(super) fn fail(&mut self, id: StreamId, failure: Failure) {
         let socket = self.streams.get(id).is_some_and(|s| s.state.is_socket());
+        self.streams.ends(id, Ending::of_failure(&failure));
         if failure == Failure::Overrun {
             self.actions.push_back(Action::Discard(id));
         }
@@ -115,6 +118,7 @@ impl Controller {
             return;
         };
         let close = stream.state.socket.as_mut().and_then(Socket::closed);
+        self.streams.ends(id, Ending::Complete);
         self.actions.push_back(match close {
             Some(close) => Action::Closed(id, close, None),
             None => Action::Finish(id),
@@ -179,6 +183,9 @@ impl Controller {
     fn forget(&mut self, id: StreamId) {
         self.release_body(id);
         if let Some(stream) = self.streams.remove(id) {
+            if !stream.state.answered {
+                CodeClass::None.count(&mut self.stats.answers);
+            }
             if let Some(at) = stream.state.until {
                 self.closing.remove(&(at, id));
             }

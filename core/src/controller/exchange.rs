@@ -11,6 +11,7 @@ use crate::{
     config::Limits,
     error::{Failure, OpenError, PeerFault, SendError},
     input::{Kind, RequestHead, ResponseHead, StreamEnd, StreamId, Tunnel},
+    stats::CodeClass,
     streams::{Item, head_len},
     time::Time,
 };
@@ -240,6 +241,7 @@ impl Controller {
             return self.break_off(id, PeerFault::Malformed);
         }
         stream.state.answered = true;
+        CodeClass::of_status(head.status).count(&mut self.stats.answers);
         self.actions.push_back(Action::Head(id, head));
     }
 

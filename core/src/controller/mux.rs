@@ -20,6 +20,7 @@ use crate::{
     error::{Failure, OpenError, PeerFault, Reason, SendError},
     input::{ConnId, Input, StreamId, Transport, Tunnel},
     mux::{Head, Heard, Mux, Protocol, Protocols},
+    stats::Ending,
     timers::Timer,
     wire::decode::{Fields, YamuxConfig},
     yamux::{ResetBy, Role},
@@ -210,11 +211,11 @@ impl Controller {
         }
     }
 
-    /// Ends the session with the connection.
-    pub(super) fn drop_session(&mut self) {
+    /// Ends the session with the connection, and what is open in this way.
+    pub(super) fn drop_session(&mut self, left: Ending) {
         self.greeting = None;
         if let Some(mut mux) = self.mux.take() {
-            self.stats = mux.add_counts(self.stats);
+            self.stats = mux.add_last_to(self.stats, left);
             let streams = mux.clear();
             self.fail_streams(streams, &Failure::Disconnected);
         }

@@ -8,6 +8,7 @@ use crate::{
     input::{ConnId, Socket, StreamClose, StreamId},
     mux::Protocols,
     streams::{Item, Turn},
+    time::Time,
     timers::Timer,
     wire::{encode, rfc3339},
 };
@@ -24,6 +25,8 @@ pub(super) struct Control {
     json_next: bool,
     pub(super) ack: bool,
     pub(super) ping: bool,
+    /// When the first ping left that was not answered.
+    pub(super) ping_sent: Option<Time>,
     pub(super) pong: Option<Option<String>>,
     /// Errors to report, with the id they answer; bounded by `Limits::control`.
     pub(super) errors: VecDeque<(Option<String>, &'static str)>,
@@ -164,6 +167,7 @@ impl Controller {
         } else if let Some(id) = control.pong.take() {
             encode::pong(id.as_deref(), &timestamp)
         } else if core::mem::take(&mut control.ping) {
+            control.ping_sent.get_or_insert(self.now);
             return Some(OutFrame::Ping);
         } else if core::mem::take(&mut control.ack) {
             encode::heartbeat_ack(&timestamp)

@@ -8,6 +8,7 @@ use crate::{
     action::{Action, CloseCode, Joined},
     error::{Failure, PeerFault, Reason},
     input::{ConnId, Down, Frame},
+    stats::{Disconnect, Ending},
     timers::{Timer, Timers},
 };
 
@@ -96,6 +97,7 @@ impl Controller {
         if self.sessions.remove(&conn).is_none() {
             return;
         }
+        Disconnect::of_reason(&reason).count(&mut self.stats.disconnects);
         if let Some(code) = close {
             let text = match code {
                 CloseCode::Superseded => "superseded by a newer connection of this agent",
@@ -111,7 +113,10 @@ impl Controller {
         self.current = None;
         let told = self.joined.take().is_some();
         self.disconnect_all();
-        self.drop_session();
+        self.drop_session(match reason {
+            Reason::Shutdown => Ending::Shutdown,
+            _ => Ending::Lost,
+        });
         if told {
             self.actions.push_back(Action::Left(reason));
         }
@@ -138,6 +143,14 @@ impl Controller {
         match self.sessions.get_mut(&conn) {
             Some(session) => session.timers.set(Timer::Idle, until),
             None => self.stale(),
+        }
+    }
+
+    pub(super) fn ponged(&mut self, conn: ConnId) {
+        self.alive(conn);
+        let session = self.sessions.get_mut(&conn);
+        if let Some(sent) = session.and_then(|s| s.control.ping_sent.take()) {
+            self.stats.pings.add(self.now - sent);
         }
     }
 

@@ -21,6 +21,7 @@ use crate::{
     input::{Kind, RequestHead, ResponseHead, StreamClose, StreamEnd, StreamId},
     notices::clip,
     rules::{self, Channels},
+    stats::{CodeClass, Ending},
     streams::Item,
     wire::{
         decode::Fields,
@@ -130,6 +131,7 @@ impl Controller {
         }
         socket.opened(chosen);
         stream.state.answered = true;
+        CodeClass::of_status(head.status).count(&mut self.stats.answers);
         self.actions.push_back(Action::Head(id, head));
     }
 
@@ -292,7 +294,14 @@ impl Controller {
             StreamEnd::Clean => StreamClose::new(StreamClose::NORMAL, ""),
             StreamEnd::Broken(text) => StreamClose::new(StreamClose::GOING_AWAY, &text),
         };
-        if !socket.open {
+        let in_order = socket.open && close.code == StreamClose::NORMAL;
+        let ending = match in_order {
+            true => Ending::Complete,
+            false => Ending::Cancelled,
+        };
+        let open = socket.open;
+        self.streams.ends(id, ending);
+        if !open {
             self.local_over(id);
             // Of an answer that is complete the agent has nothing to learn.
             if live {

@@ -18,6 +18,7 @@ use crate::{
     input::{ConnId, Kind, StreamEnd, StreamId, Transport, Tunnel},
     notices::clip,
     rules::MAX_DATAGRAM,
+    stats::Ending,
     streams::Item,
     wire::{decode::Fields, encode::TunnelEnd},
 };
@@ -125,7 +126,13 @@ impl Controller {
         let Some(stream) = self.streams.get(id).filter(|s| !s.state.over) else {
             return self.stale();
         };
-        if !stream.state.is_live() {
+        let live = stream.state.is_live();
+        let ending = match error {
+            Some(_) => Ending::Cancelled,
+            None => Ending::Complete,
+        };
+        self.streams.ends(id, ending);
+        if !live {
             self.local_over(id);
         } else if self.is_udp(id) {
             self.close_behind(id, Item::FlowOver(None));

@@ -11,6 +11,7 @@ use crate::{
     error::PeerFault,
     input::{Kind, StreamId},
     rules::MAX_DATAGRAM,
+    stats::Ending,
     time::Time,
     yamux::{Event, Role},
 };
@@ -41,7 +42,7 @@ impl Mux {
     fn opened(&mut self, wire: u32, due: Time) -> Option<Heard> {
         // P-119: only the gateway and the controller open streams.
         if self.role == Role::Server {
-            self.session.reset(wire);
+            self.end_wire(wire, Ending::Refused);
             return Some(Heard::Fault(PeerFault::Unsupported(
                 "a stream of the agent",
             )));
@@ -69,7 +70,7 @@ impl Mux {
                 Some(Heard::Asked(wire, head))
             }
             Parsed::Fault(fault) => {
-                self.session.reset(wire);
+                self.end_wire(wire, Ending::Fault);
                 self.forget(wire);
                 Some(Heard::Fault(fault))
             }
@@ -116,7 +117,7 @@ impl Mux {
 
     fn finished(&mut self, now: Time, wire: u32) -> Option<Heard> {
         if self.heads.contains_key(&wire) {
-            self.session.reset(wire);
+            self.end_wire(wire, Ending::Fault);
             self.forget(wire);
             return Some(Heard::Fault(PeerFault::Target));
         }

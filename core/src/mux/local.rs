@@ -12,7 +12,9 @@ use crate::{
     error::SendError,
     input::{Input, StreamEnd, StreamId},
     rules::MAX_DATAGRAM,
+    stats::Ending,
     time::Time,
+    yamux::Role,
 };
 
 impl Mux {
@@ -29,7 +31,7 @@ impl Mux {
         let sent = match &entry.datagrams {
             Some(datagrams) if datagrams.prefixed => {
                 if data.len() > MAX_DATAGRAM {
-                    self.reset(id);
+                    self.reset(id, Ending::Limit);
                     self.out.push_back(Heard::TooLong(id));
                     return Err(SendError::Closed(data));
                 }
@@ -53,7 +55,7 @@ impl Mux {
             Input::Consumed(_, len) => self.consumed(now, id, *len),
             Input::Ended(_, end) => self.ended(id, end),
             Input::Head(..) => self.dialed(now, id),
-            _ => self.reset(id),
+            _ => self.reset(id, self.given_up()),
         }
     }
 
@@ -87,7 +89,7 @@ impl Mux {
 
     fn ended(&mut self, id: StreamId, end: &StreamEnd) {
         match end {
-            StreamEnd::Broken(_) => self.reset(id),
+            StreamEnd::Broken(_) => self.reset(id, self.given_up()),
             StreamEnd::Clean | StreamEnd::Closed(_) => {
                 if let Some(entry) = self.by_id.get(&id) {
                     self.session.finish(entry.wire);
@@ -96,10 +98,19 @@ impl Mux {
         }
     }
 
+    /// What it means that the local end broke: the agent's is the Kubernetes API or a service, the
+    /// controller's its client.
+    const fn given_up(&self) -> Ending {
+        match self.role {
+            Role::Client => Ending::Failed,
+            Role::Server => Ending::Cancelled,
+        }
+    }
+
     /// Ends a stream at once.
-    fn reset(&mut self, id: StreamId) {
+    fn reset(&mut self, id: StreamId, ending: Ending) {
         if let Some(wire) = self.by_id.get(&id).map(|entry| entry.wire) {
-            self.session.reset(wire);
+            self.end_wire(wire, ending);
             self.forget(wire);
         }
     }
@@ -115,10 +126,12 @@ impl Mux {
         Some(id)
     }
 
-    /// Ends every stream at once, and returns them.
+    /// Ends every stream at once, because this end shuts down, and returns them.
     pub(crate) fn reset_all(&mut self) -> Vec<StreamId> {
         for wire in self.by_wire.keys().chain(self.heads.keys()) {
-            self.session.reset(*wire);
+            if self.session.reset(*wire) {
+                Ending::Shutdown.count(&mut self.closed);
+            }
         }
         self.clear()
     }
@@ -144,7 +157,7 @@ impl Mux {
             if let Some(until) = self.still_alive(now, wire) {
                 self.due.insert((until, wire));
             } else {
-                self.session.reset(wire);
+                self.end_wire(wire, Ending::Timeout);
                 over.extend(self.forget(wire));
             }
         }

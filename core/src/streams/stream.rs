@@ -7,6 +7,7 @@ use bytes::Bytes;
 use crate::{
     config::Limits,
     input::{Kind, RequestHead, ResponseHead, StreamClose, Tunnel},
+    stats::Ending,
     wire::encode::TunnelEnd,
 };
 
@@ -111,6 +112,8 @@ pub(crate) struct Stream<T> {
     /// What may be framed of its data until the peer grants more, each piece as it is charged;
     /// `None` without such a limit.
     pub(super) credit: Option<i64>,
+    /// What ended it first.
+    pub(super) ending: Option<Ending>,
 }
 
 impl<T> Stream<T> {
@@ -123,6 +126,7 @@ impl<T> Stream<T> {
             held_in: 0,
             queued: false,
             credit: None,
+            ending: None,
         }
     }
 

@@ -85,7 +85,7 @@ fn what_a_stream_holds_toward_its_local_end_is_bounded_at_n_and_not_at_n_plus_on
     let ids = open(&mut streams, 3);
     assert_eq!(streams.received(ids[0], 1024, &LIMITS), Ok(()));
     assert!(streams.consumed(ids[0], 1024));
-    assert_eq!(streams.held_in(), 0);
+    assert_eq!(streams.held_in, 0);
     assert_eq!(streams.received(ids[0], 1025, &LIMITS), Err(ids[0]));
     streams.remove(ids[0]);
     // Empty and tiny pieces are charged, too.
@@ -116,8 +116,10 @@ fn removing_a_stream_returns_all_that_it_held() {
     }
     streams.clear(ids[0]);
     assert_eq!(streams.get(ids[0]).unwrap().held_out, 0);
-    while streams.pop().is_some() {}
-    assert_eq!((streams.held_in(), streams.held_out()), (0, 0));
+    while let Some(id) = streams.first() {
+        streams.remove(id);
+    }
+    assert_eq!((streams.held_in, streams.held_out()), (0, 0));
     assert!(!streams.wants_send() && streams.find("s0").is_none());
 }
 

@@ -111,8 +111,31 @@ pub struct SessionStats {
     pub refused: u64,
     /// Streams that were reset, by either end.
     pub resets: u64,
+    /// Those of them that the peer reset.
+    pub resets_by_peer: u64,
+    /// Those of them whose peer broke the protocol.
+    pub resets_for_faults: u64,
+    /// Those of them that held most when [`Config::recv_total`](super::Config::recv_total) was reached.
+    pub resets_for_memory: u64,
+    /// Streams that both ends finished.
+    pub finished: u64,
+    /// Streams that ended with the session.
+    pub lost: u64,
     /// Times that a stream with data to send found its window used up.
     pub stalls: u64,
     /// Frames about streams that are gone.
     pub stale: u64,
+}
+
+impl SessionStats {
+    /// Counts a stream that broke, by the local end where nothing else is said.
+    pub(super) const fn count_reset(&mut self, by: Option<ResetBy>) {
+        self.resets += 1;
+        match by {
+            None => {}
+            Some(ResetBy::Peer) => self.resets_by_peer += 1,
+            Some(ResetBy::Window | ResetBy::Fault) => self.resets_for_faults += 1,
+            Some(ResetBy::Memory) => self.resets_for_memory += 1,
+        }
+    }
 }

@@ -3,6 +3,7 @@
 use std::{
     panic::AssertUnwindSafe,
     pin::Pin,
+    sync::Arc,
     task::{Context, Poll},
     time::Duration,
 };
@@ -16,6 +17,7 @@ use tokio::sync::watch;
 
 use super::{State, relay};
 use crate::{
+    answers::Answers,
     body::Piece,
     dial::Dial,
     ends::Ends,
@@ -52,6 +54,7 @@ pub(super) struct AgentSide<R: Runtime> {
     /// Scheme, host and path of the gateway that was dialled last, for logs.
     gateway: String,
     handler: SharedHandler,
+    answers: Arc<Answers>,
     state: watch::Sender<State>,
     /// It shuts down: connections are to end with the answer that is under way.
     leaving: watch::Sender<bool>,
@@ -63,6 +66,7 @@ impl<R: Runtime> AgentSide<R> {
         origin: Origin,
         dial: Dial,
         handler: SharedHandler,
+        answers: Arc<Answers>,
         state: watch::Sender<State>,
     ) -> Self {
         Self {
@@ -72,6 +76,7 @@ impl<R: Runtime> AgentSide<R> {
             dialing: None,
             gateway: String::new(),
             handler,
+            answers,
             state,
             leaving: watch::channel(false).0,
         }
@@ -112,7 +117,9 @@ impl<R: Runtime> AgentSide<R> {
                 let io = ends.open_duplex(id);
                 let leaving = self.leaving.subscribe();
                 let runtime = self.runtime.clone();
-                Box::pin(front::serve_until(runtime, io, gate, handler, leaving))
+                let answers = self.answers.clone();
+                let by = (gate, handler);
+                Box::pin(front::serve_until(runtime, io, by, answers, leaving))
             }
             Target::Tcp {
                 host,

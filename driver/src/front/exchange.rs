@@ -26,6 +26,7 @@ use super::{
     unread::{Discarding, Unsent, Upload},
 };
 use crate::{
+    answers::Answers,
     handler::{Body, BoxFuture, Handler, Headers, Request, Responder},
     hyper_io::HyperIo,
     meter::Metered,
@@ -41,6 +42,7 @@ pub(super) struct Exchanges<R> {
     /// Of the request that switched protocols.
     switched: Mutex<Option<Running>>,
     unsent: Unsent,
+    answers: Arc<Answers>,
 }
 
 impl<R: Runtime> Exchanges<R> {
@@ -49,6 +51,7 @@ impl<R: Runtime> Exchanges<R> {
         gate: Gate,
         handler: Arc<dyn Handler>,
         unsent: Unsent,
+        answers: Arc<Answers>,
     ) -> Self {
         Self {
             runtime,
@@ -56,6 +59,7 @@ impl<R: Runtime> Exchanges<R> {
             handler,
             switched: Mutex::new(None),
             unsent,
+            answers,
         }
     }
 
@@ -67,6 +71,21 @@ impl<R: Runtime> Exchanges<R> {
 
     /// Answers a request on a connection of type `T`.
     pub(super) async fn answer<T>(
+        &self,
+        request: HttpRequest<Incoming>,
+    ) -> Result<Response<ResponseBody>, Infallible>
+    where
+        T: AsyncRead + AsyncWrite + Send + Unpin + 'static,
+    {
+        let mut awaited = self.answers.awaited();
+        let response = self.respond::<T>(request).await?;
+        if !response.headers().contains_key(FAILURE) {
+            awaited.came(response.status().as_u16());
+        }
+        Ok(response)
+    }
+
+    async fn respond<T>(
         &self,
         mut request: HttpRequest<Incoming>,
     ) -> Result<Response<ResponseBody>, Infallible>

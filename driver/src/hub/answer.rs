@@ -244,6 +244,7 @@ impl Fast {
             Ok(left) => self.left = left,
             Err(failure) => return self.failed(failure),
         }
+        self.exchange.counts(arrived.response.status().as_u16());
         Ok(arrived)
     }
 

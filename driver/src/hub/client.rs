@@ -33,7 +33,7 @@ pub(super) use self::{
     head::{failure_of, pairs, response_head, take_failure, take_length, trailers},
     upload::{Sink, Upload},
 };
-use crate::{duplex::ByteStream, handler::BoxFuture, runtime::Runtime};
+use crate::{answers::Answers, duplex::ByteStream, handler::BoxFuture, runtime::Runtime};
 
 /// Least room for what hyper reads and writes at once.
 const BUFFER: usize = 64 << 10;
@@ -72,6 +72,7 @@ pub(super) struct Client {
     host: Box<dyn Host>,
     dial: Dial,
     pool: Pool,
+    pub(super) answers: Arc<Answers>,
     /// Longest head, in bytes.
     limit: usize,
 }
@@ -99,6 +100,7 @@ impl Client {
             host: Box::new(host),
             dial,
             pool: Pool::default(),
+            answers: Arc::default(),
             limit,
         })
     }
@@ -132,6 +134,11 @@ impl Client {
         let wire = self.open(policy).await?;
         let (_, exchange, arrival) = self.send(wire, None, head::request(head, false), false);
         Ok((exchange, arrival))
+    }
+
+    /// Connections that wait for their next request.
+    pub(super) fn idle(&self) -> usize {
+        self.pool.len()
     }
 
     /// Keeps no connections any more: they would hold a shutdown up.
@@ -176,7 +183,7 @@ impl Client {
         request: Result<Request<()>, Failure>,
         has_body: bool,
     ) -> (Sink, Exchange, Arrival) {
-        let exchange = Exchange::new(!has_body);
+        let exchange = Exchange::new(!has_body, self.answers.awaited());
         let (reply, arrival) = oneshot::channel();
         let (sink, request) = match request {
             Ok(request) => {

@@ -25,6 +25,7 @@ use pipeops_controller::{
 use self::parts::{Api, serve, start_agent, write_private};
 use crate::{
     client::Client,
+    metrics::{self, Metrics},
     standin::{Options, StandIn},
 };
 
@@ -209,6 +210,7 @@ pub struct World {
     pub controller: Option<Running>,
     /// The agent.
     pub agent: AnyAgent,
+    agent_health: controlplane_health::Server,
     files: SelfSigned,
     address: SocketAddr,
     settings: Settings,
@@ -237,7 +239,7 @@ impl World {
         let address = controller.addr();
         progress(&format!("controller on https://{address}"));
         let api = Api::write(&folder.path, &standin)?;
-        let agent = start_agent(&files, &api, address, &settings).await?;
+        let (agent, agent_health) = start_agent(&files, &api, address, &settings).await?;
         let registration = agent.registered().await?;
         progress(&format!(
             "agent on {} registered as cluster {:?} ({})",
@@ -249,6 +251,7 @@ impl World {
             standin,
             controller: Some(controller),
             agent,
+            agent_health,
             files,
             address,
             settings,
@@ -263,6 +266,33 @@ impl World {
     #[must_use]
     pub const fn address(&self) -> SocketAddr {
         self.address
+    }
+
+    /// The metrics of the controller, and of the agent.
+    ///
+    /// # Errors
+    ///
+    /// One of them does not run.
+    pub async fn metrics(&self) -> Result<(Metrics, Metrics)> {
+        let controller = self.controller.as_ref().and_then(Running::health_addr);
+        let controller = Metrics::fetch(controller.context("there is no controller")?);
+        Ok((
+            controller.await?,
+            Metrics::fetch(self.agent_health.address()).await?,
+        ))
+    }
+
+    /// Waits until nothing is under way any more: see [`metrics::tables_empty`].
+    ///
+    /// # Errors
+    ///
+    /// What is left after a long time.
+    pub async fn tables_become_empty(&self) -> Result<()> {
+        metrics::until(|| async {
+            let (controller, agent) = self.metrics().await?;
+            metrics::tables_empty(&controller, &agent)
+        })
+        .await
     }
 
     /// The folder with all files.

@@ -34,6 +34,15 @@ pub(crate) struct Args {
     #[arg(long, value_name = "ADDRESS:PORT", env = "PIPEOPS_CONTROLLER_LISTEN")]
     listen: Option<SocketAddr>,
 
+    /// Answer GET /livez, /readyz and /metrics at this address, without TLS: metrics name the
+    /// clusters, so let only your monitoring reach it
+    #[arg(
+        long,
+        value_name = "ADDRESS:PORT",
+        env = "PIPEOPS_CONTROLLER_HEALTH_LISTEN"
+    )]
+    health_listen: Option<SocketAddr>,
+
     /// How requests travel to agents: `fast` by HTTP streams with windows of their own, to every
     /// agent that offers it, else as JSON; `json` as JSON to every agent, for comparison
     #[arg(long, value_name = "MODE", default_value = "fast")]
@@ -201,6 +210,7 @@ fn config(args: Args) -> anyhow::Result<(ServerConfig, Option<TryOut>)> {
         ..ServerLimits::default()
     };
     let config = ServerConfig {
+        health_listen: args.health_listen,
         mode: args.mode.into(),
         limits,
         ..ServerConfig::new(listen, tls, credentials)

@@ -8,14 +8,23 @@ fn it_counts_who_is_open_and_who_was() {
     assert!(streams.is_empty());
     let ids = open(&mut streams, 3);
     assert_eq!(streams.ids(), ids);
-    assert_eq!((streams.len(), streams.opened()), (3, 3));
+    assert_eq!((streams.len(), streams.opened), (3, 3));
     streams.remove(ids[1]);
     assert_eq!(streams.ids(), [ids[0], ids[2]]);
     assert!(!streams.is_empty());
-    assert_eq!(streams.pop().map(|(id, _)| id), Some(ids[0]));
-    assert_eq!(streams.pop().map(|(id, _)| id), Some(ids[2]));
-    assert!(streams.pop().is_none());
-    assert_eq!((streams.len(), streams.opened()), (0, 3));
+    streams.ends(ids[0], Ending::Cancelled);
+    streams.ends(ids[0], Ending::Complete);
+    for id in [ids[0], ids[2]] {
+        assert_eq!(streams.first(), Some(id));
+        assert!(streams.remove(id).is_some());
+    }
+    assert!(streams.first().is_none());
+    let stats = streams.add_to(Stats::default());
+    let of = |ending: Ending| ending.of(&stats.streams_closed);
+    assert_eq!((stats.streams_opened, stats.streams_open), (3, 0));
+    assert_eq!(of(Ending::Cancelled), 1, "the first cause counts");
+    assert_eq!(of(Ending::Failed), 2, "no end was noted");
+    assert_eq!((streams.len(), streams.opened), (0, 3));
 }
 
 #[test]
@@ -51,7 +60,7 @@ fn what_is_said_of_a_stream_that_is_gone_changes_nothing() {
     streams.grant(ids[0], 1);
     streams.local_over(ids[0]);
     assert!(!streams.clear(ids[0]));
-    assert_eq!((streams.held_in(), streams.held_out()), (300, 256));
+    assert_eq!((streams.held_in, streams.held_out()), (300, 256));
     assert_eq!(framed(&mut streams), Some((ids[1].0, 1)));
     assert_eq!(framed(&mut streams), None);
     assert_eq!(streams.unblock(&LIMITS), None);
@@ -84,11 +93,11 @@ fn all_streams_together_hold_their_total_and_not_a_byte_more() {
     assert_eq!(streams.received(ids[0], 1000, &LIMITS), Ok(()));
     assert_eq!(streams.received(ids[1], 748, &LIMITS), Ok(()));
     assert_eq!(streams.received(ids[2], 300, &LIMITS), Ok(()));
-    assert_eq!(streams.held_in(), 2048);
+    assert_eq!(streams.held_in, 2048);
     streams.local_over(ids[2]);
-    assert_eq!(streams.held_in(), 1748);
+    assert_eq!(streams.held_in, 1748);
     assert_eq!(streams.received(ids[2], 301, &LIMITS), Err(ids[0]));
-    assert_eq!(streams.held_in(), 2049);
+    assert_eq!(streams.held_in, 2049);
 }
 
 #[test]
@@ -100,11 +109,11 @@ fn what_is_consumed_returns_no_more_than_was_charged() {
         streams.received(*id, 1, &LIMITS).unwrap();
     }
     assert!(streams.consumed(ids[0], 1));
-    assert_eq!(streams.held_in(), 400 + 656);
+    assert_eq!(streams.held_in, 400 + 656);
     assert!(!streams.get(ids[0]).unwrap().is_consumed());
     assert!(streams.consumed(ids[0], 5000));
     assert!(streams.get(ids[0]).unwrap().is_consumed());
-    assert_eq!(streams.held_in(), 656, "the other's is its own");
+    assert_eq!(streams.held_in, 656, "the other's is its own");
 }
 
 #[test]

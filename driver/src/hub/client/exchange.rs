@@ -7,7 +7,7 @@ use controlplane_core::{Failure, PeerFault};
 use futures_util::stream::AbortHandle;
 use http::HeaderMap;
 
-use crate::duplex::Cause;
+use crate::{answers::Awaited, duplex::Cause};
 
 /// An answer that ends where HTTP says that it goes on.
 const BROKEN_OFF: &str = "the cluster's agent broke off the answer";
@@ -27,6 +27,8 @@ pub(in crate::hub) struct Exchange(Arc<Mutex<State>>);
 
 struct State {
     held: Option<Held>,
+    /// For the counters.
+    awaited: Awaited,
     /// The answer's head has come.
     answered: bool,
     /// Why it was given up at this end.
@@ -43,13 +45,14 @@ enum Body {
 
 impl Exchange {
     /// Of a request that has no body, or whose body is to come.
-    pub(super) fn new(finished: bool) -> Self {
+    pub(super) fn new(finished: bool, awaited: Awaited) -> Self {
         let body = match finished {
             true => Body::Finished(None),
             false => Body::Open,
         };
         Self(Arc::new(Mutex::new(State {
             held: None,
+            awaited,
             answered: false,
             given_up: None,
             body,
@@ -87,6 +90,11 @@ impl Exchange {
         let mut state = self.lock();
         state.answered = state.given_up.is_none();
         state.given_up.clone().map_or(Ok(()), Err)
+    }
+
+    /// It is an answer of the Kubernetes API, with this status.
+    pub(in crate::hub) fn counts(&self, status: u16) {
+        self.lock().awaited.came(status);
     }
 
     /// The request's body will never be complete: without an answer this is the end, and an answer

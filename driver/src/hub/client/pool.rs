@@ -86,8 +86,10 @@ impl Pool {
         state.idle.clear();
     }
 
-    #[cfg(test)]
+    /// How many there are that could be used.
     pub(super) fn len(&self) -> usize {
-        self.lock().idle.len()
+        let state = self.lock();
+        let open = state.idle.iter().filter(|(_, w)| !w.sender.is_closed());
+        open.count()
     }
 }

@@ -8,7 +8,7 @@
 
 use std::{net::SocketAddr, path::PathBuf};
 
-use anyhow::Result;
+use anyhow::{Context as _, Result};
 use clap::{Parser, Subcommand};
 use controlplane_e2e::world::{
     RuntimeName, Settings,
@@ -52,15 +52,16 @@ async fn main() -> Result<()> {
                 ..Settings::default()
             };
             let (files, api) = (SelfSigned::at(&folder), Api::at(&folder, api));
-            let agent = start_agent(&files, &api, controller, &settings).await?;
+            let (agent, health) = start_agent(&files, &api, controller, &settings).await?;
             agent.registered().await?;
-            println!("registered");
+            println!("registered {}", health.address());
             std::future::pending().await
         }
         Part::Controller { folder } => {
             let local = SocketAddr::from(([127, 0, 0, 1], 0));
             let running = serve(&SelfSigned::at(&folder), local, &Settings::default()).await?;
-            println!("{}", running.addr());
+            let health = running.health_addr().context("no health")?;
+            println!("{} {health}", running.addr());
             std::future::pending().await
         }
     }

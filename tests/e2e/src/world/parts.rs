@@ -2,13 +2,13 @@
 
 use std::{
     fs,
-    net::SocketAddr,
+    net::{IpAddr, Ipv4Addr, SocketAddr},
     path::{Path, PathBuf},
     process::Stdio,
     time::Duration,
 };
 
-use anyhow::{Context as _, Result, ensure};
+use anyhow::{Context as _, Result};
 use controlplane_async_std::AsyncStd;
 use controlplane_driver::{Backoff, KubernetesConfig, Roots, TlsOptions, TokenSource};
 use controlplane_tokio::Tokio;
@@ -23,6 +23,9 @@ use tokio::{
 
 use super::{AnyAgent, BEHIND, Folder, RuntimeName, Settings, kubeconfig};
 use crate::standin::StandIn;
+
+/// Any port of this machine alone.
+pub(super) const LOCAL: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), 0);
 
 /// How the agent reaches the Kubernetes API.
 #[derive(Clone, Debug)]
@@ -65,6 +68,7 @@ impl Api {
 pub async fn serve(files: &SelfSigned, at: SocketAddr, settings: &Settings) -> Result<Running> {
     let mut config = ServerConfig::new(at, files.tls(), files.credentials());
     config.mode = settings.mode;
+    config.health_listen = Some(LOCAL);
     if let Some(limits) = settings.server {
         config.limits = limits;
     }
@@ -74,7 +78,7 @@ pub async fn serve(files: &SelfSigned, at: SocketAddr, settings: &Settings) -> R
     Ok(Server::start(config).await?)
 }
 
-/// Starts the agent.
+/// Starts the agent, and what answers health checks about it.
 ///
 /// # Errors
 ///
@@ -84,7 +88,7 @@ pub async fn start_agent(
     api: &Api,
     controller: SocketAddr,
     settings: &Settings,
-) -> Result<AnyAgent> {
+) -> Result<(AnyAgent, controlplane_health::Server)> {
     let mut kubernetes = KubernetesConfig::new(&api.url);
     kubernetes.tls.ca_pem = fs::read(&api.ca)?;
     kubernetes.tls.roots = Roots::Only;
@@ -113,9 +117,18 @@ pub async fn start_agent(
             ..Backoff::default()
         };
     }
+    let tls = config.tls.clone();
     Ok(match settings.runtime {
-        RuntimeName::Tokio => AnyAgent::Tokio(pipeops_agent::start(Tokio, config).await?),
-        RuntimeName::AsyncStd => AnyAgent::AsyncStd(pipeops_agent::start(AsyncStd, config).await?),
+        RuntimeName::Tokio => {
+            let agent = pipeops_agent::start(Tokio, config).await?;
+            let health = pipeops_agent::health::serve(&agent, tls, LOCAL)?;
+            (AnyAgent::Tokio(agent), health)
+        }
+        RuntimeName::AsyncStd => {
+            let agent = pipeops_agent::start(AsyncStd, config).await?;
+            let health = pipeops_agent::health::serve(&agent, tls, LOCAL)?;
+            (AnyAgent::AsyncStd(agent), health)
+        }
     })
 }
 
@@ -141,6 +154,10 @@ pub struct Parts {
     pub standin: StandIn,
     /// Where the controller listens.
     pub address: SocketAddr,
+    /// Where it answers health checks.
+    pub health: SocketAddr,
+    /// Where the agent does, once it is started.
+    pub agent_health: Option<SocketAddr>,
     controller: Child,
     agent: Option<Child>,
     runtime: RuntimeName,
@@ -161,13 +178,17 @@ impl Parts {
         let mut command = Command::new(program);
         command.arg("controller").arg(&folder.path);
         let (controller, ready) = start(command).await?;
-        let address: SocketAddr = ready.parse().context("the controller says no address")?;
+        let (address, health) = ready.split_once(' ').context("two addresses")?;
+        let address: SocketAddr = address.parse().context("the controller says no address")?;
+        let health = health.parse().context("it says no address of its health")?;
         let token = TokenSource::File(files.user_token()).read()?;
         let text = kubeconfig(&files, address, CLUSTER, token)?;
         write_private(&folder.path.join("kubeconfig"), &text)?;
         Ok(Self {
             standin,
             address,
+            health,
+            agent_health: None,
             controller,
             agent: None,
             runtime,
@@ -189,7 +210,9 @@ impl Parts {
             .args([&controller.to_string(), &self.standin.url()])
             .args(["--runtime", self.runtime.as_str()]);
         let (agent, ready) = start(command).await?;
-        ensure!(ready == "registered", "the agent says {ready:?}");
+        let health = ready.strip_prefix("registered ");
+        let health = health.with_context(|| format!("the agent says {ready:?}"))?;
+        self.agent_health = Some(health.parse()?);
         self.agent = Some(agent);
         Ok(())
     }

@@ -17,6 +17,7 @@ mod kube_crate;
 mod kube_exec;
 mod kubectl;
 mod memory;
+mod metrics;
 mod names;
 mod played;
 mod proxies;

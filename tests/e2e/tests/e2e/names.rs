@@ -3,7 +3,10 @@
 use std::{future::Future, io, net::SocketAddr, sync::Arc, time::Instant};
 
 use controlplane_driver::{Metered, Runtime};
-use rustls::{ClientConfig, pki_types::ServerName};
+use rustls::{
+    ClientConfig,
+    pki_types::{CertificateDer, ServerName},
+};
 use tokio_tungstenite::tungstenite::{Error as WsError, protocol::WebSocketConfig};
 
 /// A runtime whose names have a dead address before the living one, where one is given.
@@ -61,6 +64,10 @@ impl<R: Runtime> Runtime for TwoAddresses<R> {
         name: ServerName<'static>,
     ) -> impl Future<Output = io::Result<Self::Io>> + Send + 'static {
         self.0.tls(io, config, name)
+    }
+
+    fn peer_certificate(io: &Self::Io) -> Option<CertificateDer<'static>> {
+        R::peer_certificate(io)
     }
 
     fn websocket(

@@ -148,6 +148,7 @@ impl<M: Machine> Caller<M> {
             }
             16 => {
                 self.handle(Input::Wrote(conn));
+                self.handle(Input::Pong(conn));
                 self.handle(Input::Cancel(stream));
                 if self.opened.is_some_and(|last| stream <= last) {
                     self.over.insert(stream);

@@ -205,7 +205,7 @@ impl World {
                 self.transmit(link, to, Wire::Pong);
                 self.tell(to, Input::Alive(conn))
             }
-            Wire::Pong => self.tell(to, Input::Alive(conn)),
+            Wire::Pong => self.tell(to, Input::Pong(conn)),
             Wire::Text(text) if !self.is_fast() && self.rng.chance(20) => {
                 self.tell(to, Input::Frame(conn, Frame::Binary(text.as_bytes())))
             }

@@ -128,10 +128,14 @@ fn exact(who: &str, stats: &Stats, charged: usize) -> Check {
     }
 }
 
-/// The machine knows every stream that its ends know.
+/// The machine knows every stream that its ends know, and how each other one ended.
 fn account(who: &str, stats: &Stats, open: usize) -> Check {
     if stats.streams_open < open {
         return Err(format!("{who} forgot a stream that goes on"));
+    }
+    let closed: u64 = stats.streams_closed.iter().sum();
+    if stats.streams_opened != closed + stats.streams_open as u64 {
+        return Err(format!("{who} counts streams wrongly: {stats:?}"));
     }
     Ok(())
 }
@@ -166,17 +170,22 @@ fn bounds(who: &str, stats: &Stats, limits: &Limits, fast: bool) -> Check {
 
 #[cfg(test)]
 mod tests {
+    use controlplane_core::Ending;
+
     use super::*;
 
     #[test]
     fn an_account_that_is_wrong_by_one_byte_is_seen() {
         let mut stats = Stats::default();
         stats.held_in = 1000;
-        stats.streams_open = 2;
+        (stats.streams_opened, stats.streams_open) = (3, 2);
+        Ending::Lost.count(&mut stats.streams_closed);
         assert_eq!(exact("it", &stats, 1000), Ok(()));
         assert!(exact("it", &stats, 1001).is_err());
         assert_eq!(account("it", &stats, 2), Ok(()));
         assert!(account("it", &stats, 3).is_err());
+        Ending::Lost.count(&mut stats.streams_closed);
+        assert!(account("it", &stats, 2).is_err());
     }
 
     #[test]
