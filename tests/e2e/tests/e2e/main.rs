@@ -4,6 +4,7 @@
 mod bench;
 mod cable;
 mod configured;
+mod conformance;
 mod demo;
 mod docs;
 mod edges;
