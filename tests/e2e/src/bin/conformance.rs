@@ -14,8 +14,10 @@ use controlplane_tokio::Tokio;
 /// Plays the protocol's vectors against an agent or a controller, over TLS, and reports for each
 /// statement whether it holds.
 #[derive(Debug, Parser)]
-#[command(after_help = "Exit codes: 0 all that was checked holds, 1 something does not, \
-                        2 nothing could be checked.")]
+#[command(
+    after_help = "Exit codes: 0 all that was checked holds, 1 something does not, \
+                        2 nothing could be checked."
+)]
 struct Cli {
     #[command(subcommand)]
     role: Role,

@@ -5,7 +5,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use controlplane_world::vectors::{matching, step::Dial};
+use controlplane_world::vectors::{Step, Vector, matching, step::Dial};
 use http::{
     Response,
     header::{CONNECTION, HOST, RETRY_AFTER, SEC_WEBSOCKET_ACCEPT, SEC_WEBSOCKET_KEY, UPGRADE},
@@ -32,7 +32,7 @@ const LONGEST: Duration = Duration::from_secs(600);
 /// machine is slow is not the agent's fault.
 const LATE: Duration = Duration::from_secs(2);
 /// How much earlier: clocks are read at both ends of a connection.
-const EARLY: Duration = Duration::from_millis(20);
+const EARLY: Duration = Duration::from_millis(50);
 
 /// The time of a conversation.
 #[derive(Clone, Debug)]
@@ -58,6 +58,16 @@ impl Clock {
             Self::Paced(pace, start) => Some((pace.clone(), *start)),
         }
     }
+}
+
+/// How long a conversation takes at most by what it says.
+pub(super) fn span(vector: &Vector) -> Duration {
+    let millis = vector.steps.iter().map(|step| match step {
+        Step::Pass(millis) => *millis,
+        Step::Dial(dial) => dial.after_ms.map_or(0, |[_, until]| until),
+        _ => 0,
+    });
+    Duration::from_millis(millis.sum())
 }
 
 impl Player {
@@ -86,7 +96,7 @@ impl Player {
         for _ in 0..2 {
             pace.idle(self.patience).await?;
             while self.arrived < pace.counts().begun {
-                self.arrives().await?;
+                self.arrives(self.patience).await?;
             }
             for link in self.link.iter_mut().chain(&mut self.old) {
                 link.barrier().await?;
@@ -111,9 +121,21 @@ impl Player {
         pace.idle(self.patience).await
     }
 
+    /// Returns once the agent has the connections to services that were taken.
+    pub(super) async fn settled_connections(&mut self) -> Result<(), String> {
+        let Some((pace, _)) = self.clock.pace() else {
+            return Ok(());
+        };
+        let connected = self.connected;
+        let what = "the agent does not see that it is connected";
+        pace.until(self.patience, what, |counts| counts.connected >= connected)
+            .await?;
+        pace.idle(self.patience).await
+    }
+
     /// A dial arrives.
-    async fn arrives(&mut self) -> Result<(), String> {
-        let asked = timeout(self.patience, self.stage.controller.asks.recv()).await;
+    async fn arrives(&mut self, patience: Duration) -> Result<(), String> {
+        let asked = timeout(patience, self.stage.controller.asks.recv()).await;
         let asked = asked.ok().flatten().ok_or("a dial does not arrive")?;
         self.arrived += 1;
         self.dials.push_back((asked, self.clock.now()));
@@ -122,7 +144,8 @@ impl Player {
 
     /// Waits for a dial, and takes or refuses it.
     pub(super) async fn dial(&mut self, dial: &Dial) -> Result<(), String> {
-        let (asked, at) = self.next_dial().await?;
+        let latest = dial.after_ms.map_or(0, |[_, until]| until);
+        let (asked, at) = self.next_dial(Duration::from_millis(latest)).await?;
         let to = self.dialled(&asked);
         if !matching::same_url(&dial.to, &to) {
             return Err(format!("expected a dial of {}, saw one of {to}", dial.to));
@@ -146,12 +169,13 @@ impl Player {
         }
     }
 
-    async fn next_dial(&mut self) -> Result<(Asked, Duration), String> {
+    /// The next dial, which may come as late as `latest`.
+    async fn next_dial(&mut self, latest: Duration) -> Result<(Asked, Duration), String> {
         let Some((pace, _)) = self.clock.pace() else {
             if let Some(next) = self.dials.pop_front() {
                 return Ok(next);
             }
-            self.arrives().await?;
+            self.arrives(latest + self.patience).await?;
             return self.dials.pop_front().ok_or("no dial".into());
         };
         let start = pace.now();
@@ -192,11 +216,10 @@ impl Player {
         if let Some(seconds) = retry_after {
             head = head.header(RETRY_AFTER, seconds);
         }
+        self.lost = self.clock.now();
         let out = asked.reply.answer(head)?;
         let _ = out.send(Piece::End);
-        self.answered_dial().await?;
-        self.lost = self.clock.now();
-        Ok(())
+        self.answered_dial().await
     }
 
     async fn take(&mut self, asked: Asked) -> Result<(), String> {

@@ -275,11 +275,8 @@ pub(super) async fn take(
             let listener = TcpListener::bind("127.0.0.1:0").await?;
             taken(listener.local_addr()?);
             let (out, pieces) = mpsc::unbounded_channel();
-            tokio::spawn(async move {
-                if let Ok((tcp, _)) = listener.accept().await {
-                    stream(tcp, pieces, got).await;
-                }
-            });
+            let (tcp, _) = listener.accept().await?;
+            tokio::spawn(stream(tcp, pieces, got));
             Ok(Out::Stream(out))
         }
         Transport::Udp => {
@@ -324,8 +321,9 @@ async fn stream(
             Some(Piece::Break) | None => {
                 // What is reset is no end in order.
                 let _ = to.as_ref().set_zero_linger();
+                // Dropped, it would say that it has ended.
+                to.forget();
                 reading.abort();
-                let _ = reading.await;
                 return;
             }
         }

@@ -26,6 +26,8 @@ pub(super) struct Counts {
     pub(super) busy: usize,
     /// Connections toward the controller or a gateway that were begun.
     pub(super) begun: usize,
+    /// Connections to services that were taken, and that the agent has or has failed to get.
+    pub(super) connected: usize,
     /// Dials that are over, with a WebSocket or without.
     pub(super) dialled: usize,
     /// WebSockets toward the controller or a gateway that are held.

@@ -243,7 +243,9 @@ impl<R: Runtime> Runtime for Paced<R> {
         async move {
             if let Some(service) = names.service(address) {
                 let taken = names.taken(Transport::Tcp, service).await?;
-                return inner.tcp(taken.address).await;
+                let connected = inner.tcp(taken.address).await;
+                pace.count(|counts| counts.connected += 1);
+                return connected;
             }
             if address == names.link {
                 pace.count(|counts| counts.begun += 1);
@@ -256,7 +258,7 @@ impl<R: Runtime> Runtime for Paced<R> {
         &self,
         address: SocketAddr,
     ) -> impl Future<Output = io::Result<Self::Udp>> + Send + 'static {
-        let (_, names) = self.tester();
+        let (pace, names) = self.tester();
         let inner = self.inner.clone();
         async move {
             let Some(service) = names.service(address) else {
@@ -264,8 +266,10 @@ impl<R: Runtime> Runtime for Paced<R> {
                 return Ok(Held { inner, _held: None });
             };
             let taken = names.taken(Transport::Udp, service).await?;
+            let connected = inner.udp(taken.address).await;
+            pace.count(|counts| counts.connected += 1);
             Ok(Held {
-                inner: inner.udp(taken.address).await?,
+                inner: connected?,
                 _held: Some(taken.held),
             })
         }

@@ -1,7 +1,7 @@
 //! One conversation with an agent: the tester is its controller and gateway, its Kubernetes API and
 //! the services of its tunnels, and does the steps one after the other.
 
-use std::{collections::VecDeque, time::Duration};
+use std::{collections::VecDeque, sync::atomic::Ordering, time::Duration};
 
 use controlplane_world::vectors::{
     Beginning, Era, Role, Step, Vector, load,
@@ -11,7 +11,13 @@ use controlplane_world::vectors::{
 use serde_json::json;
 use tokio::sync::mpsc;
 
-use super::{clock::Clock, far::Far, paced::Connecting, server::Asked, stage::Stage};
+use super::{
+    clock::Clock,
+    far::Far,
+    paced::Connecting,
+    server::{Asked, VERSION},
+    stage::Stage,
+};
 use crate::conformance::link::Link;
 
 /// The tester in a conversation.
@@ -32,6 +38,8 @@ pub(super) struct Player {
     pub(super) replied: usize,
     /// When the link was lost, or the last dial refused.
     pub(super) lost: Duration,
+    /// Connections to services that were taken.
+    pub(super) connected: usize,
     pub(super) connects: mpsc::UnboundedReceiver<Connecting>,
     /// The latest last.
     pub(super) fars: Vec<Far>,
@@ -55,6 +63,7 @@ impl Player {
             arrived: 0,
             replied: 0,
             lost: Duration::ZERO,
+            connected: 0,
             connects,
             fars: Vec::new(),
         }
@@ -65,6 +74,9 @@ impl Player {
         let era = vector.era.ok_or("no era")?;
         let begun = self.begin(era, vector.start).await;
         begun.map_err(|e| format!("at the beginning: {e}"))?;
+        let is_version = |step: &Step| matches!(step, Step::ExpectRequest(r) if r.path == VERSION);
+        let told = !vector.steps.iter().any(is_version);
+        self.stage.api.tells_version.store(told, Ordering::Relaxed);
         for (i, step) in vector.steps.iter().enumerate() {
             let outcome = self.step(step).await;
             outcome.map_err(|error| format!("step {}: {error}", i + 1))?;
@@ -99,10 +111,9 @@ impl Player {
             Step::Quiet(_) => self.quiet().await,
             Step::ExpectClose(code) => self.expect_close(*code).await,
             Step::Close(_) | Step::Drop(_) => {
-                self.on_link(step).await?;
-                self.settled_links().await?;
                 self.lost = self.clock.now();
-                Ok(())
+                self.on_link(step).await?;
+                self.settled_links().await
             }
             step => self.on_link(step).await,
         }
@@ -120,13 +131,12 @@ impl Player {
 
     /// The agent closes its link; that to the controller, where it has moved to a gateway.
     async fn expect_close(&mut self, code: u16) -> Result<(), String> {
+        self.lost = self.clock.now();
         let link = self.old.as_mut().or(self.link.as_mut());
         let link = link.ok_or("there is no link")?;
         link.expect_close(code).await?;
         self.old = None;
-        self.settled_links().await?;
-        self.lost = self.clock.now();
-        Ok(())
+        self.settled_links().await
     }
 
     // ------------------------------------------------------------ nothing happens
@@ -152,7 +162,7 @@ impl Player {
         for link in self.link.iter_mut().chain(&mut self.old) {
             link.nothing_left().await?;
         }
-        if let Some(asked) = self.stray_request()? {
+        if let Ok(asked) = self.stage.api.asks.try_recv() {
             let head = &asked.head;
             return Err(format!("the API was asked: {} {}", head.method, head.uri));
         }

@@ -13,7 +13,11 @@ use std::{
 };
 
 use bytes::Bytes;
-use http::{Request, Response, header::UPGRADE, request::Parts};
+use http::{
+    Request, Response,
+    header::{CONTENT_TYPE, UPGRADE},
+    request::Parts,
+};
 use http_body_util::BodyExt;
 use hyper::{
     body::{Body, Frame, Incoming},
@@ -213,9 +217,22 @@ impl<T: AsyncWrite + Unpin> AsyncWrite for Breakable<T> {
     }
 }
 
+/// What an agent may ask of its own accord, and what it is told.
+pub(super) const VERSION: &str = "/version";
+const VERSION_TOLD: &[u8] = br#"{"major":"1","minor":"33","gitVersion":"v1.33.0"}"#;
+
+/// What each connection of a server shares.
+#[derive(Clone)]
+struct Shared {
+    asks: mpsc::UnboundedSender<Asked>,
+    tells_version: Arc<AtomicBool>,
+}
+
 /// A server of the tester's. Its connections end with it.
 #[derive(Debug)]
 pub(super) struct Server {
+    /// It answers by itself who asks for its version.
+    pub(super) tells_version: Arc<AtomicBool>,
     pub(super) address: SocketAddr,
     pub(super) asks: mpsc::UnboundedReceiver<Asked>,
     task: JoinHandle<()>,
@@ -232,18 +249,24 @@ impl Server {
         let listener = TcpListener::bind("127.0.0.1:0").await?;
         let address = listener.local_addr()?;
         let (out, asks) = mpsc::unbounded_channel();
+        let tells_version = Arc::new(AtomicBool::new(true));
+        let shared = Shared {
+            asks: out,
+            tells_version: tells_version.clone(),
+        };
         let task = tokio::spawn(async move {
             let mut connections = JoinSet::new();
             loop {
                 tokio::select! {
                     accepted = listener.accept() => if let Ok((tcp, _)) = accepted {
-                        connections.spawn(connection(tcp, tls.clone(), out.clone()));
+                        connections.spawn(connection(tcp, tls.clone(), shared.clone()));
                     },
                     Some(_) = connections.join_next() => {}
                 }
             }
         });
         Ok(Self {
+            tells_version,
             address,
             asks,
             task,
@@ -252,22 +275,22 @@ impl Server {
 }
 
 /// Serves a connection, by TLS where it begins so.
-async fn connection(tcp: TcpStream, tls: TlsAcceptor, asks: mpsc::UnboundedSender<Asked>) {
+async fn connection(tcp: TcpStream, tls: TlsAcceptor, shared: Shared) {
     const HANDSHAKE: u8 = 0x16;
     let _ = tcp.set_nodelay(true);
     let mut first = [0];
     match tcp.peek(&mut first).await {
         Ok(1) if first == [HANDSHAKE] => {
             if let Ok(io) = tls.accept(tcp).await {
-                serve(io, true, asks).await;
+                serve(io, true, shared).await;
             }
         }
-        Ok(1) => serve(tcp, false, asks).await,
+        Ok(1) => serve(tcp, false, shared).await,
         _ => {}
     }
 }
 
-async fn serve<T>(io: T, secure: bool, asks: mpsc::UnboundedSender<Asked>)
+async fn serve<T>(io: T, secure: bool, shared: Shared)
 where
     T: AsyncRead + AsyncWrite + Send + Unpin + 'static,
 {
@@ -277,7 +300,7 @@ where
         breaker: breaker.clone(),
     });
     let service =
-        service_fn(move |request| exchange(request, secure, breaker.clone(), asks.clone()));
+        service_fn(move |request| exchange(request, secure, breaker.clone(), shared.clone()));
     let connection = http1::Builder::new()
         .auto_date_header(false)
         .serve_connection(io, service)
@@ -301,7 +324,7 @@ async fn exchange(
     mut request: Request<Incoming>,
     secure: bool,
     breaker: Arc<Breaker>,
-    asks: mpsc::UnboundedSender<Asked>,
+    shared: Shared,
 ) -> io::Result<Response<Answer>> {
     let upgrade = hyper::upgrade::on(&mut request);
     let (head, body) = request.into_parts();
@@ -317,15 +340,27 @@ async fn exchange(
         breaker,
         upgrade,
     };
-    let _ = asks.send(Asked {
-        secure,
-        head,
-        inbox,
-        reply,
-    });
+    if head.uri.path() == VERSION && shared.tells_version.load(Ordering::Relaxed) {
+        tell_version(reply);
+    } else {
+        let _ = shared.asks.send(Asked {
+            secure,
+            head,
+            inbox,
+            reply,
+        });
+    }
     let answered = answered.await;
     unanswered.0 = None;
     answered.map_err(|_| io::ErrorKind::ConnectionReset.into())
+}
+
+fn tell_version(reply: Reply) {
+    let head = Response::builder().header(CONTENT_TYPE, "application/json");
+    if let Ok(out) = reply.answer(head) {
+        let _ = out.send(Piece::Data(VERSION_TOLD.into()));
+        let _ = out.send(Piece::End);
+    }
 }
 
 async fn read(mut body: Incoming, got: mpsc::UnboundedSender<Got>) {

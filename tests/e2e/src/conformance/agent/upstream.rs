@@ -2,9 +2,7 @@
 
 use controlplane_world::vectors::{
     Data, Step, matching,
-    step::{
-        Accept, Answer, End, ExpectConnect, ExpectRequest, ExpectUpgrade, Headers, How, Piece,
-    },
+    step::{Accept, Answer, End, ExpectConnect, ExpectRequest, ExpectUpgrade, Headers, How, Piece},
 };
 use http::{
     HeaderMap, Response,
@@ -18,11 +16,8 @@ use tokio_tungstenite::tungstenite::handshake::derive_accept_key;
 use super::{
     far::{self, Far, Got, Out},
     player::Player,
-    server::{Asked, Piece as Part, Reply},
+    server::{Asked, Piece as Part},
 };
-
-/// What an agent may ask of its own accord, to tell the cluster's version.
-const VERSION: &str = "/version";
 
 impl Player {
     pub(super) async fn upstream(&mut self, step: &Step) -> Result<(), String> {
@@ -55,31 +50,13 @@ impl Player {
 
     // ------------------------------------------------------------ requests
 
-    /// The next request, the agent's own ones left out.
-    async fn asked(&mut self, path: &str) -> Result<Asked, String> {
-        loop {
-            let asked = timeout(self.patience, self.stage.api.asks.recv()).await;
-            let asked = asked.ok().flatten().ok_or("the API was not asked")?;
-            if asked.head.uri.path() != VERSION || path == VERSION {
-                return Ok(asked);
-            }
-            tell_version(asked.reply)?;
-        }
-    }
-
-    /// A request that no step has looked at.
-    pub(super) fn stray_request(&mut self) -> Result<Option<Asked>, String> {
-        while let Ok(asked) = self.stage.api.asks.try_recv() {
-            if asked.head.uri.path() != VERSION {
-                return Ok(Some(asked));
-            }
-            tell_version(asked.reply)?;
-        }
-        Ok(None)
+    async fn asked(&mut self) -> Result<Asked, String> {
+        let asked = timeout(self.patience, self.stage.api.asks.recv()).await;
+        asked.ok().flatten().ok_or("the API was not asked".into())
     }
 
     async fn expect_request(&mut self, wanted: &ExpectRequest) -> Result<(), String> {
-        let asked = self.asked(&wanted.path).await?;
+        let asked = self.asked().await?;
         if asked.head.headers.contains_key(UPGRADE) {
             return Err(format!("expected a request, saw {:?}", asked.head));
         }
@@ -119,7 +96,7 @@ impl Player {
     }
 
     async fn expect_upgrade(&mut self, wanted: &ExpectUpgrade) -> Result<(), String> {
-        let asked = self.asked(&wanted.path).await?;
+        let asked = self.asked().await?;
         let headers = &asked.head.headers;
         if !headers.contains_key(UPGRADE) {
             return Err(format!("expected an upgrade, saw {:?}", asked.head));
@@ -190,6 +167,8 @@ impl Player {
                     head = head.header(SEC_WEBSOCKET_PROTOCOL, protocol);
                 }
                 far.out = Out::Socket(far::websocket(reply.switch(head)?, got));
+                // What comes next may rely on it.
+                far.barrier().await?;
             }
             Out::Connecting(connecting) => {
                 let (got, inbox) = mpsc::unbounded_channel();
@@ -197,6 +176,8 @@ impl Player {
                 let out = far::take(connecting, got).await;
                 let out = out.map_err(|e| format!("the tester cannot listen: {e}"))?;
                 *far = Far::new(Some(&name), inbox, out, far.patience);
+                self.connected += 1;
+                self.settled_connections().await?;
             }
             _ => return Err("it was answered already".into()),
         }
@@ -295,15 +276,4 @@ pub(super) fn protocols(headers: &HeaderMap) -> Vec<String> {
         .flat_map(|value| value.split(','))
         .map(|name| name.trim().into())
         .collect()
-}
-
-fn tell_version(reply: Reply) -> Result<(), String> {
-    let head = Response::builder()
-        .status(200)
-        .header("content-type", "application/json");
-    let out = reply.answer(head)?;
-    let version = br#"{"major":"1","minor":"33","gitVersion":"v1.33.0"}"#;
-    let _ = out.send(Part::Data(version.as_slice().into()));
-    let _ = out.send(Part::End);
-    Ok(())
 }
