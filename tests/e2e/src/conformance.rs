@@ -2,6 +2,7 @@
 //! controller that it reaches over TLS only. The subject may be this project's on either runtime, or
 //! anybody's in any language.
 
+pub mod controller;
 pub mod link;
 pub mod report;
 pub mod vectors;

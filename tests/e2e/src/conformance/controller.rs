@@ -137,7 +137,8 @@ impl Known {
         if any(|step| matches!(step, Step::ClientConnects(_))) {
             return Some("no message and no request makes a controller open a tunnel".into());
         }
-        let client = |step: &Step| matches!(step, Step::ClientRequests(_) | Step::ClientUpgrades(_));
+        let client =
+            |step: &Step| matches!(step, Step::ClientRequests(_) | Step::ClientUpgrades(_));
         if self.client.is_none() && any(client) {
             return Some("nothing is known of a client's access to its cluster".into());
         }
@@ -146,7 +147,8 @@ impl Known {
         if vector.steps.iter().any(long) {
             return Some("it lets more time pass than was granted".into());
         }
-        let greeting = |step: &Step| matches!(step, Step::Expect(of) if of["type"] == "gateway_hello");
+        let greeting =
+            |step: &Step| matches!(step, Step::Expect(of) if of["type"] == "gateway_hello");
         (!self.greets && any(greeting)).then(|| "it offers no fast mode".into())
     }
 }

@@ -46,7 +46,7 @@ impl Clients {
 
     pub(super) async fn step(&mut self, step: &Step, saved: &mut Saved) -> Result<(), String> {
         match step {
-            Step::ClientRequests(request) => self.requests(request),
+            Step::ClientRequests(request) => self.requests(request).await,
             Step::ClientUpgrades(upgrade) => self.upgrades(upgrade),
             Step::ClientSends(piece) => {
                 let message = sent(piece)?;
@@ -71,25 +71,22 @@ impl Clients {
 
     // ------------------------------------------------------------ the tester speaks
 
-    fn requests(&mut self, request: &ClientRequest) -> Result<(), String> {
+    async fn requests(&mut self, request: &ClientRequest) -> Result<(), String> {
         let line = (&*request.method, &request.path, request.query.as_ref());
         let head = self.head(line, &request.headers, &[])?;
-        let body = match &request.body {
-            _ if request.more => Body::Parts,
-            Some(data) => Body::Whole(data.0.clone().into()),
-            None => Body::None,
+        let body = match request.body.is_some() || request.more {
+            true => Body::Parts,
+            false => Body::None,
         };
         self.start(request.name.as_ref(), head, body)?;
-        match &request.body {
-            Some(data) if request.more => self.first(data),
-            _ => Ok(()),
+        let exchange = &mut self.on(None)?.exchange;
+        if let Some(data) = &request.body {
+            exchange.sends(Message::binary(data.0.clone())).await?;
         }
-    }
-
-    /// The part of a body that goes with its head.
-    fn first(&mut self, data: &Data) -> Result<(), String> {
-        let message = Message::binary(data.0.clone());
-        self.on(None)?.exchange.offers(message)
+        if !request.more {
+            exchange.finishes();
+        }
+        Ok(())
     }
 
     fn upgrades(&mut self, upgrade: &ClientUpgrade) -> Result<(), String> {

@@ -8,7 +8,7 @@ use bytes::Bytes;
 use controlplane_driver::Kind;
 use futures_util::{SinkExt, StreamExt, stream};
 use http::{Request, Response, StatusCode, header};
-use http_body_util::{BodyExt, Empty, Full, StreamBody, combinators::UnsyncBoxBody};
+use http_body_util::{BodyExt, Empty, StreamBody, combinators::UnsyncBoxBody};
 use hyper::{
     body::{Frame, Incoming},
     client::conn::http1,
@@ -51,8 +51,7 @@ pub(super) enum Event {
 #[derive(Debug)]
 pub(super) enum Body {
     None,
-    Whole(Bytes),
-    /// In parts, which are sent by [`Exchange::sends`].
+    /// In parts, whose length is not told before: what the steps send.
     Parts,
 }
 
@@ -99,12 +98,6 @@ impl Exchange {
     /// What it has seen and nobody has looked at.
     pub(super) fn left(&mut self) -> Option<Event> {
         self.events.try_recv().ok().filter(|_| self.looked_at)
-    }
-
-    /// Sends what goes with the head.
-    pub(super) fn offers(&self, message: Message) -> Result<(), String> {
-        let out = self.out.as_ref().ok_or("the client has ended already")?;
-        out.try_send(message).map_err(|e| e.to_string())
     }
 
     /// Sends a part of a body, or a message.
@@ -155,7 +148,6 @@ async fn carry(
     let upgrades = request.headers().contains_key(header::UPGRADE);
     let body = match body {
         Body::Parts => in_parts(std::mem::replace(&mut parts, mpsc::channel(1).1)),
-        Body::Whole(data) => Full::new(data).boxed_unsync(),
         Body::None => Empty::new().boxed_unsync(),
     };
     let answer = sender.send_request(request.map(|()| body)).await;
@@ -181,7 +173,9 @@ fn in_parts(parts: Parts) -> UnsyncBoxBody<Bytes, Infallible> {
 }
 
 fn headers(answer: &Response<Incoming>) -> Vec<(String, String)> {
-    let pairs = answer.headers().iter();
+    // How the body is framed is a matter of this connection.
+    let all = answer.headers().iter();
+    let pairs = all.filter(|(name, _)| *name != header::TRANSFER_ENCODING);
     let text = |value: &[u8]| String::from_utf8_lossy(value).into_owned();
     pairs
         .map(|(name, value)| (name.as_str().into(), text(value.as_bytes())))

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use controlplane_world::vectors::{
     Beginning, Era, Role, Step, Vector,
-    load::{greeting, Line},
+    load::{Line, greeting},
     matching::Saved,
 };
 use serde_json::json;
