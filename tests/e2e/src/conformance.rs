@@ -3,6 +3,7 @@
 //! anybody's in any language.
 
 pub mod agent;
+pub mod controller;
 pub mod link;
 pub mod report;
 mod socket;
