@@ -7,18 +7,16 @@ mod here;
 mod pace;
 mod paced;
 mod player;
+mod scenarios;
 mod server;
 mod stage;
 mod upstream;
 
-use std::{
-    sync::Arc,
-    time::{Duration, Instant},
-};
+use std::{sync::Arc, time::Instant};
 
 use anyhow::Result;
 use controlplane_driver::Runtime;
-use controlplane_world::vectors::{Role, Step, Vector};
+use controlplane_world::vectors::{Config, Role, Step, Vector};
 use tokio::sync::mpsc;
 
 pub use self::command::{Command, Setting};
@@ -80,8 +78,9 @@ impl Subject {
 pub async fn run(subject: &Subject, options: &Options) -> Result<Report> {
     let lines = vectors::selected(Role::Agent, options)?;
     let mut report = Report::new(subject.name());
-    let play = |line| one(subject, line, options);
-    report.checks = vectors::play(&lines, options, |line| play(&line.vector)).await;
+    report.checks = scenarios::play(subject, options).await;
+    let played = vectors::play(&lines, options, |line| one(subject, &line.vector, options));
+    report.checks.extend(played.await);
     vectors::something(&report.checks, options)?;
     Ok(report)
 }
@@ -92,67 +91,68 @@ async fn one(subject: &Subject, vector: &Vector, options: &Options) -> Outcome {
     {
         return Outcome::NotApplicable(why);
     }
-    match converse(subject, vector, options).await {
+    let scene = Scene {
+        config: &vector.config,
+        plain: is_plain(vector),
+        trusted: true,
+    };
+    let play = async |player: &mut Player| player.play(vector).await;
+    match converse(subject, &scene, options, play).await {
         Ok(()) => Outcome::Pass,
         Err(why) => Outcome::Fail(why),
     }
 }
 
-async fn converse(subject: &Subject, vector: &Vector, options: &Options) -> Result<(), String> {
-    let stage = Stage::start(&vector.config.gateways).await;
+/// How an agent is set up.
+struct Scene<'a> {
+    config: &'a Config,
+    /// Its link is not encrypted.
+    plain: bool,
+    /// It knows the tester's authority, and not only that of a stranger.
+    trusted: bool,
+}
+
+/// Has a conversation with an agent that is started for it.
+async fn converse(
+    subject: &Subject,
+    scene: &Scene<'_>,
+    options: &Options,
+    play: impl AsyncFnOnce(&mut Player) -> Result<(), String>,
+) -> Result<(), String> {
+    let stage = Stage::start(&scene.config.gateways, scene.trusted).await;
     let stage = stage.map_err(|e| format!("the tester cannot start: {e}"))?;
-    match &subject.0 {
-        Kind::Here(start) => here(&**start, stage, vector, options).await,
-        Kind::Command(command) => elsewhere(command, stage, vector, options).await,
-    }
-}
-
-/// With an agent in this process.
-async fn here(
-    start: &dyn Start,
-    stage: Stage,
-    vector: &Vector,
-    options: &Options,
-) -> Result<(), String> {
     let (connects, connecting) = mpsc::unbounded_channel();
-    let pace = Pace::new();
-    let addresses = (stage.controller.address, stage.api.address);
-    let names = Names::new(addresses, vector.config.gateways.clone(), connects);
-    let tester = (pace.clone(), Arc::new(names));
-    let url = stage.url(is_plain(vector));
-    let agent = start.start(url, &stage, &vector.config, tester)?;
-    let clock = Clock::Paced(pace.clone(), pace.now());
-    let mut player = Player::new(stage, clock, connecting, options.patience);
-    let outcome = player.play(vector).await;
-    drop((player, agent));
-    // What it waits for in the end is over at once.
-    for _ in 0..3 {
-        pace.advance(pace.now() + Duration::from_secs(3600));
+    let url = stage.url(scene.plain);
+    match &subject.0 {
+        Kind::Here(start) => {
+            let pace = Pace::new();
+            let addresses = (stage.controller.address, stage.api.address);
+            let names = Names::new(addresses, scene.config.gateways.clone(), connects);
+            let tester = (pace.clone(), Arc::new(names));
+            let agent = start.start(url, &stage, scene.config, tester)?;
+            let clock = Clock::Paced(pace.clone(), pace.now());
+            let mut player = Player::new(stage, clock, connecting, options.patience);
+            let outcome = play(&mut player).await;
+            drop((player, agent));
+            pace.finish();
+            outcome
+        }
+        Kind::Command(command) => {
+            let process = command.start(&url, &stage, scene.config).await;
+            let mut process = process.map_err(|e| format!("{e:#}"))?;
+            let clock = Clock::Real(Instant::now());
+            let mut player = Player::new(stage, clock, connecting, options.patience);
+            let outcome = tokio::select! {
+                outcome = play(&mut player) => outcome,
+                why = process.ended() => Err(why),
+            };
+            let said = process.end().await;
+            outcome.map_err(|why| match said.is_empty() {
+                true => why,
+                false => format!("{why}\nit said last:\n{said}"),
+            })
+        }
     }
-    outcome
-}
-
-/// With an agent in a process of its own.
-async fn elsewhere(
-    command: &Command,
-    stage: Stage,
-    vector: &Vector,
-    options: &Options,
-) -> Result<(), String> {
-    let process = command.start(&stage.url(false), &stage, &vector.config);
-    let mut process = process.await.map_err(|e| format!("{e:#}"))?;
-    let (_, connecting) = mpsc::unbounded_channel();
-    let clock = Clock::Real(Instant::now());
-    let mut player = Player::new(stage, clock, connecting, options.patience);
-    let outcome = tokio::select! {
-        outcome = player.play(vector) => outcome,
-        why = process.ended() => Err(why),
-    };
-    let said = process.end().await;
-    outcome.map_err(|why| match said.is_empty() {
-        true => why,
-        false => format!("{why}\nit said last:\n{said}"),
-    })
 }
 
 /// Why a conversation cannot be had with a command.

@@ -18,7 +18,7 @@ use tokio_tungstenite::{
 };
 
 use super::{
-    pace::Pace,
+    pace::{Counts, Pace},
     player::Player,
     server::{Asked, Piece},
 };
@@ -81,31 +81,59 @@ impl Player {
         self.settle().await?;
         while pace.now() < end {
             pace.advance(pace.due().unwrap_or(end).min(end));
-            self.settle().await?;
+            self.settle_said().await?;
         }
         Ok(())
     }
 
-    /// Returns once the agent has done all that it has to do until something comes or time passes;
-    /// where its time is real, at once.
+    /// Returns once the agent has read all that was sent, and has done all that it has to do until
+    /// something comes or time passes; where its time is real, at once.
     pub(super) async fn settle(&mut self) -> Result<(), String> {
+        if let Clock::Paced(..) = self.clock {
+            self.rests().await?;
+            self.barriers().await?;
+            self.settle_said().await?;
+        }
+        Ok(())
+    }
+
+    /// The same where nothing was sent to it since it settled.
+    async fn settle_said(&mut self) -> Result<(), String> {
+        loop {
+            let counts = self.rests().await?;
+            if counts.said == self.said {
+                return Ok(());
+            }
+            self.said = counts.said;
+            self.barriers().await?;
+        }
+    }
+
+    /// Returns once the agent has nothing to do, and all its dials have arrived.
+    async fn rests(&mut self) -> Result<Counts, String> {
         let Some((pace, _)) = self.clock.pace() else {
-            return Ok(());
+            return Ok(Counts::default());
         };
-        // What it says may be answered by the tester's end, as a ping is, and that by the agent.
-        for _ in 0..2 {
+        pace.idle(self.patience).await?;
+        while self.arrived < pace.counts().begun {
+            self.arrives(self.patience).await?;
             pace.idle(self.patience).await?;
-            while self.arrived < pace.counts().begun {
-                self.arrives(self.patience).await?;
+        }
+        Ok(pace.counts())
+    }
+
+    /// Returns once the agent has read all that it was sent over WebSockets, and what the tester's
+    /// ends have answered to what it has said.
+    pub(super) async fn barriers(&mut self) -> Result<(), String> {
+        for _ in 0..2 {
+            for far in &mut self.fars {
+                far.barrier().await?;
             }
             for link in self.link.iter_mut().chain(&mut self.old) {
                 link.barrier().await?;
             }
-            for far in &mut self.fars {
-                far.barrier().await?;
-            }
         }
-        pace.idle(self.patience).await
+        Ok(())
     }
 
     /// Returns once the agent holds no link that the tester has not.
@@ -134,7 +162,7 @@ impl Player {
     }
 
     /// A dial arrives.
-    async fn arrives(&mut self, patience: Duration) -> Result<(), String> {
+    pub(super) async fn arrives(&mut self, patience: Duration) -> Result<(), String> {
         let asked = timeout(patience, self.stage.controller.asks.recv()).await;
         let asked = asked.ok().flatten().ok_or("a dial does not arrive")?;
         self.arrived += 1;
@@ -179,8 +207,9 @@ impl Player {
             return self.dials.pop_front().ok_or("no dial".into());
         };
         let start = pace.now();
+        self.settle().await?;
         loop {
-            self.settle().await?;
+            self.settle_said().await?;
             if let Some(next) = self.dials.pop_front() {
                 return Ok(next);
             }
@@ -222,7 +251,8 @@ impl Player {
         self.answered_dial().await
     }
 
-    async fn take(&mut self, asked: Asked) -> Result<(), String> {
+    /// Takes a dial.
+    pub(super) async fn take(&mut self, asked: Asked) -> Result<(), String> {
         let key = asked.head.headers.get(SEC_WEBSOCKET_KEY);
         let key = key.ok_or("the dial asks for no WebSocket")?;
         let head = Response::builder()

@@ -30,6 +30,8 @@ pub(super) struct Counts {
     pub(super) connected: usize,
     /// Dials that are over, with a WebSocket or without.
     pub(super) dialled: usize,
+    /// Messages that it has put into WebSockets.
+    pub(super) said: usize,
     /// WebSockets toward the controller or a gateway that are held.
     pub(super) links: usize,
 }
@@ -84,6 +86,13 @@ impl Pace {
             .collect();
         drop(state);
         wakers.into_iter().for_each(Waker::wake);
+    }
+
+    /// What an agent waits for that nobody needs any more is over at once.
+    pub(super) fn finish(&self) {
+        for _ in 0..3 {
+            self.advance(self.now() + Duration::from_secs(3600));
+        }
     }
 
     pub(super) fn counts(&self) -> Counts {

@@ -174,6 +174,7 @@ impl<S: Sink<Message> + Unpin> Sink<Message> for Counted<S> {
     }
 
     fn start_send(mut self: Pin<&mut Self>, message: Message) -> Result<(), S::Error> {
+        self.pace.count(|counts| counts.said += 1);
         Pin::new(&mut self.inner).start_send(message)
     }
 

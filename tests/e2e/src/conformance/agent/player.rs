@@ -40,6 +40,8 @@ pub(super) struct Player {
     pub(super) lost: Duration,
     /// Connections to services that were taken.
     pub(super) connected: usize,
+    /// What the agent had said over WebSockets when it had settled.
+    pub(super) said: usize,
     pub(super) connects: mpsc::UnboundedReceiver<Connecting>,
     /// The latest last.
     pub(super) fars: Vec<Far>,
@@ -64,6 +66,7 @@ impl Player {
             replied: 0,
             lost: Duration::ZERO,
             connected: 0,
+            said: 0,
             connects,
             fars: Vec::new(),
         }

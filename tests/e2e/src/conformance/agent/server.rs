@@ -225,6 +225,7 @@ const VERSION_TOLD: &[u8] = br#"{"major":"1","minor":"33","gitVersion":"v1.33.0"
 #[derive(Clone)]
 struct Shared {
     asks: mpsc::UnboundedSender<Asked>,
+    failed: mpsc::UnboundedSender<()>,
     tells_version: Arc<AtomicBool>,
 }
 
@@ -235,6 +236,8 @@ pub(super) struct Server {
     pub(super) tells_version: Arc<AtomicBool>,
     pub(super) address: SocketAddr,
     pub(super) asks: mpsc::UnboundedReceiver<Asked>,
+    /// Handshakes of TLS that failed.
+    pub(super) failed: mpsc::UnboundedReceiver<()>,
     task: JoinHandle<()>,
 }
 
@@ -249,9 +252,11 @@ impl Server {
         let listener = TcpListener::bind("127.0.0.1:0").await?;
         let address = listener.local_addr()?;
         let (out, asks) = mpsc::unbounded_channel();
+        let (failures, failed) = mpsc::unbounded_channel();
         let tells_version = Arc::new(AtomicBool::new(true));
         let shared = Shared {
             asks: out,
+            failed: failures,
             tells_version: tells_version.clone(),
         };
         let task = tokio::spawn(async move {
@@ -269,6 +274,7 @@ impl Server {
             tells_version,
             address,
             asks,
+            failed,
             task,
         })
     }
@@ -280,11 +286,10 @@ async fn connection(tcp: TcpStream, tls: TlsAcceptor, shared: Shared) {
     let _ = tcp.set_nodelay(true);
     let mut first = [0];
     match tcp.peek(&mut first).await {
-        Ok(1) if first == [HANDSHAKE] => {
-            if let Ok(io) = tls.accept(tcp).await {
-                serve(io, true, shared).await;
-            }
-        }
+        Ok(1) if first == [HANDSHAKE] => match tls.accept(tcp).await {
+            Ok(io) => serve(io, true, shared).await,
+            Err(_) => drop(shared.failed.send(())),
+        },
         Ok(1) => serve(tcp, false, shared).await,
         _ => {}
     }

@@ -20,8 +20,9 @@ pub(super) struct Stage {
 }
 
 impl Stage {
-    /// Sets it up; `gateways` are the hosts that the agent may be sent to.
-    pub(super) async fn start(gateways: &[String]) -> Result<Self> {
+    /// Sets it up; `gateways` are the hosts that the agent may be sent to. Where it is not to be
+    /// `trusted`, the agent is told of an authority that has signed none of its certificates.
+    pub(super) async fn start(gateways: &[String], trusted: bool) -> Result<Self> {
         let mut names = vec!["127.0.0.1", "localhost"];
         names.extend(gateways.iter().map(|name| &**name));
         let identity = tls::identity(&names)?;
@@ -29,7 +30,10 @@ impl Stage {
         Ok(Self {
             controller: Server::start(acceptor.clone()).await?,
             api: Server::start(acceptor).await?,
-            ca_pem: identity.ca_pem,
+            ca_pem: match trusted {
+                true => identity.ca_pem,
+                false => tls::identity(&names)?.ca_pem,
+            },
         })
     }
 

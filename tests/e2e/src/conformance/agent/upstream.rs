@@ -19,6 +19,9 @@ use super::{
     server::{Asked, Piece as Part},
 };
 
+/// Code with which a WebSocket is closed that failed.
+const FAILED: u16 = 1011;
+
 impl Player {
     pub(super) async fn upstream(&mut self, step: &Step) -> Result<(), String> {
         match step {
@@ -168,7 +171,8 @@ impl Player {
                 }
                 far.out = Out::Socket(far::websocket(reply.switch(head)?, got));
                 // What comes next may rely on it.
-                far.barrier().await?;
+                self.barriers().await?;
+                self.settle().await?;
             }
             Out::Connecting(connecting) => {
                 let (got, inbox) = mpsc::unbounded_channel();
@@ -235,6 +239,8 @@ impl Player {
             (Got::Closed(code, reason), How::Closed) => {
                 Some(*code) == wanted.code && wanted.reason.as_ref().is_none_or(|r| r == reason)
             }
+            // So it says that it failed.
+            (Got::Closed(FAILED, _), How::Broken) => true,
             _ => false,
         };
         far.saw_end(&got);
