@@ -133,7 +133,9 @@ pub(crate) fn open(
 
 fn serve(target: Target, settings: &Settings, ends: Ends) -> Result<StreamEnd> {
     match target {
-        Target::Http { head, credentials } => http::exchange(settings, head, credentials, ends)
+        Target::Http {
+            head, credentials, ..
+        } => http::exchange(settings, head, credentials, ends)
             .context("kubernetes API request failed"),
         Target::WebSocket {
             head,

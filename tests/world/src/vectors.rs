@@ -2,9 +2,11 @@
 //! expect. `vectors/README.md` describes both for players in any language.
 
 pub mod data;
+pub mod facts;
 pub mod load;
 pub mod matching;
 pub mod step;
+pub mod wire;
 
 use std::collections::BTreeMap;
 

@@ -23,7 +23,10 @@ use controlplane_driver::{
 };
 use controlplane_e2e::standin::{Options, StandIn};
 use controlplane_tokio::Tokio;
-use rustls::{ClientConfig, pki_types::ServerName};
+use rustls::{
+    ClientConfig,
+    pki_types::{CertificateDer, ServerName},
+};
 use tokio::runtime::Handle;
 use tokio_tungstenite::tungstenite::{Error as WsError, protocol::WebSocketConfig};
 
@@ -218,6 +221,10 @@ impl<R: Runtime> Runtime for Watched<R> {
         name: ServerName<'static>,
     ) -> impl Future<Output = io::Result<Self::Io>> + Send + 'static {
         self.0.tls(io, config, name)
+    }
+
+    fn peer_certificate(io: &Self::Io) -> Option<CertificateDer<'static>> {
+        R::peer_certificate(io)
     }
 
     fn websocket(

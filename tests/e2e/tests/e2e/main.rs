@@ -6,6 +6,8 @@ mod bench;
 mod blocking;
 mod cable;
 mod configured;
+mod conformance;
+mod conformance_controller;
 mod demo;
 mod docs;
 mod edges;

@@ -1,11 +1,14 @@
 //! Reads the files, and refuses what would test nothing.
 
-use std::{fs, path::Path};
+use std::{
+    fs,
+    path::{Path, PathBuf},
+};
 
 use serde_json::Value;
 
 use super::{
-    Step, Vector, matching,
+    Era, Role, Step, Vector, matching,
     step::{End, How, Piece},
 };
 
@@ -20,6 +23,12 @@ pub struct Line {
     pub text: String,
     /// What it says.
     pub vector: Vector,
+}
+
+/// The directory of this project's vectors.
+#[must_use]
+pub fn own() -> PathBuf {
+    PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("vectors")
 }
 
 /// All vectors of a directory.
@@ -114,6 +123,32 @@ pub fn vector(text: &str) -> Result<Vector, String> {
         }
     }
     Ok(vector)
+}
+
+/// What the tester says so that the agent is registered, with `${register}` in it; `role` is that of
+/// the subject.
+///
+/// # Errors
+///
+/// There is no such text in `eras.json`.
+pub fn greeting(role: Role, era: Era) -> Result<String, String> {
+    let file = own().join("eras.json");
+    let text = fs::read_to_string(&file).map_err(|e| format!("eras.json: {e}"))?;
+    let eras: Value = serde_json::from_str(&text).map_err(|e| format!("eras.json: {e}"))?;
+    let era = match era {
+        Era::Seed => "seed",
+        Era::Later => "later",
+        Era::Ours => "ours",
+    };
+    let role = match role {
+        Role::Controller => "controller",
+        _ => "agent",
+    };
+    let message = &eras[role][era];
+    match message.is_object() {
+        true => Ok(message.to_string()),
+        false => Err(format!("eras.json: nothing for {role} and {era}")),
+    }
 }
 
 fn check(step: &Step) -> Result<(), String> {

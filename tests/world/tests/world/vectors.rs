@@ -12,7 +12,6 @@ mod upstream;
 use std::{
     collections::{BTreeMap, BTreeSet},
     fs,
-    path::PathBuf,
 };
 
 use controlplane_world::vectors::{
@@ -20,13 +19,9 @@ use controlplane_world::vectors::{
     load::{self, Line},
 };
 
-fn directory() -> PathBuf {
-    PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("vectors")
-}
-
 /// All vectors; the test fails with each line that is none.
 fn all() -> Vec<Line> {
-    load::directory(&directory()).unwrap_or_else(|errors| panic!("{}", errors.join("\n")))
+    load::directory(&load::own()).unwrap_or_else(|errors| panic!("{}", errors.join("\n")))
 }
 
 /// Plays one vector.
@@ -62,7 +57,7 @@ fn every_vector_holds() {
 
 #[test]
 fn every_statement_that_the_readme_lists_has_a_vector_and_the_other_way() {
-    let readme = fs::read_to_string(directory().join("README.md")).expect("no README");
+    let readme = fs::read_to_string(load::own().join("README.md")).expect("no README");
     let (_, table) = readme.split_once("## Coverage").expect("no table");
     let mut listed: BTreeMap<&str, BTreeSet<&str>> = BTreeMap::new();
     for row in table.lines().filter(|row| row.starts_with("| P-")) {

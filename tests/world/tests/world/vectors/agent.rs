@@ -1,7 +1,7 @@
 //! An agent that is dialled in and registered.
 
 use controlplane_core::Input;
-use controlplane_world::vectors::{Beginning, Config, Era, matching, step};
+use controlplane_world::vectors::{Beginning, Config, Era, Role, load, matching, step};
 use serde_json::json;
 
 use super::{
@@ -24,7 +24,7 @@ impl Player {
             let register = json!({"type": "register", "request_id": "$save:register",
                 "payload": {"$more": true}});
             player.expect(&register)?;
-            let success = setup::greeting("agent", era)?;
+            let success = load::greeting(Role::Agent, era)?;
             let success = matching::filled(&success, &player.saved)?;
             player.text(&success)?;
         }

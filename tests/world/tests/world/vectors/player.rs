@@ -13,12 +13,13 @@ use controlplane_core::{
 use controlplane_world::vectors::{
     Beginning, Era, Role, Step, Vector,
     data::hex,
+    load,
     matching::{self, Saved},
-    step,
+    step, wire,
 };
 use serde_json::json;
 
-use super::{messages::written, setup};
+use super::setup;
 
 pub(super) enum Subject {
     Agent(Box<Agent>),
@@ -114,7 +115,7 @@ impl Player {
         player.conn = Some(ConnId(1));
         player.input(Input::Accepted(ConnId(1)))?;
         if start == Beginning::Registered {
-            let register = setup::greeting("controller", era)?;
+            let register = load::greeting(Role::Controller, era)?;
             player.text(&register)?;
             let success = json!({"type": "register_success", "request_id": "reg",
                 "payload": {"$more": true}});
@@ -239,7 +240,7 @@ impl Player {
             Step::SendBinary(digits) => self.binary(&hex(digits)?),
             Step::SendFrame(frame) => {
                 let id = matching::filled(&frame.request_id, &self.saved)?;
-                self.binary(&written(frame, &id))
+                self.binary(&wire::frame(frame, &id))
             }
             Step::Expect(pattern) => self.expect(pattern),
             Step::ExpectPieces(pieces) => self.expect_pieces(pieces),
