@@ -15,7 +15,7 @@
 //! 2. **Make one place where everything arrives**, because the machine has one owner. Here it is a
 //!    channel of `Event`s, and the main thread, which never waits for anything else: `Adapter::run`.
 //! 3. **Do what it wants** until it wants nothing: `poll` with [`Socket::Blocked`], then with
-//!    [`Socket::Ready`] for each socket that can take a message *now*: `Adapter::act`. Messages are
+//!    [`Socket::Ready`] for each socket that can take a message *now*: `Adapter::next`. Messages are
 //!    made late; do not queue them. Here a connection is ready when its writer has sent the last one.
 //! 4. **Sleep** until something arrives or [`Machine::deadline`], whichever is first; then
 //!    [`Input::Tick`]. There are no other timers: heartbeats, reconnects and time limits are
@@ -28,8 +28,9 @@
 //! 7. **Say how it ended**: refused with a status, closed with a code, or lost ([`Down`]). When to come
 //!    back is the machine's business.
 //! 8. **Open local ends** for [`Action::Open`], each beside the others: `local::open`. The rules for
-//!    paths, headers and identities have been applied. Yours is what the [`Target`](controlplane_core::Target) says: who
-//!    gets an HTTP request (`http::exchange`), a WebSocket (`http::websocket`), a tunnel (`local::tcp`).
+//!    paths, headers and identities have been applied. Yours is what the
+//!    [`Target`](controlplane_core::Target) says: an HTTP request (`http::exchange`), a WebSocket
+//!    (`http::websocket`), a tunnel (`local::tcp`).
 //! 9. **Keep the bounds.** Toward the tunnel: offer one piece and wait until [`Machine::send`] has
 //!    taken it; what it refuses is kept and offered again at [`Action::Writable`]: `Adapter::offer`.
 //!    From the tunnel: [`Input::Consumed`] only once the local end took a piece, not when it was
@@ -41,7 +42,10 @@
 //!
 //! Then play the test vectors (`tests/world/vectors`) against it.
 //!
-//! What this one leaves out and the others have: the fast mode (it says so, `Settings::config`), a
+//! Here `main.rs` is the adapter, `wire.rs` and `link.rs` are its sockets, `local.rs` and `http.rs` its
+//! local ends, and `settings.rs` is what it is told.
+//!
+//! What this one leaves out and the others have: the fast mode (it says so, `Cli::config`), a
 //! pool of connections to the Kubernetes API, time limits and pings toward it.
 
 #![allow(
@@ -185,22 +189,24 @@ impl Adapter {
 
     /// Does everything that the machine wants now.
     fn act(&mut self) {
-        loop {
-            let mut ready = self.links.iter().filter_map(|(conn, link)| {
-                let free = link.as_ref().is_some_and(|link| link.ready);
-                free.then_some(Socket::Ready(*conn))
-            });
-            let mut sockets = vec![Socket::Blocked];
-            sockets.extend(&mut ready);
-            let mut polled = sockets.into_iter();
-            let Some(action) = polled.find_map(|socket| self.machine.poll(socket)) else {
-                break;
-            };
+        while let Some(action) = self.next() {
             self.perform(action);
         }
         for run in self.starting.drain(..) {
             thread::spawn(run);
         }
+    }
+
+    /// What waits for no socket comes first.
+    fn next(&mut self) -> Option<Action> {
+        if let Some(action) = self.machine.poll(Socket::Blocked) {
+            return Some(action);
+        }
+        let mut links = self.links.iter();
+        links.find_map(|(conn, link)| match link {
+            Some(link) if link.ready => self.machine.poll(Socket::Ready(*conn)),
+            _ => None,
+        })
     }
 
     fn perform(&mut self, action: Action) {

@@ -118,6 +118,28 @@ fn start(parts: &Parts, files: &SelfSigned, controller: SocketAddr) -> Result<(C
     Ok((agent, client))
 }
 
+#[test]
+fn its_steps_name_functions_that_exist() {
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../core/examples/blocking");
+    let files = fs::read_dir(&folder).unwrap();
+    let code: String = files
+        .map(|file| fs::read_to_string(file.unwrap().path()).unwrap())
+        .collect();
+    let text = fs::read_to_string(folder.join("main.rs")).unwrap();
+    let text = text.split("#![allow").next().unwrap();
+    let code_in_text = text.split('`').skip(1).step_by(2);
+    let named: Vec<_> = code_in_text
+        .filter_map(|code| code.split_once("::"))
+        .collect();
+    assert!(named.len() > 20, "{named:?}");
+    for (owner, name) in named.iter().filter(|(owner, _)| *owner != "std") {
+        let of_the_core = matches!(*owner, "Action" | "Input" | "Machine" | "Socket");
+        let here = [format!("fn {name}("), format!("struct {name}")];
+        let here = here.iter().any(|item| code.contains(item));
+        assert!(of_the_core || here, "no {owner}::{name}");
+    }
+}
+
 async fn requests_are_answered(world: World) -> Result<()> {
     world.parts.standin.clear_requests();
     let version = world.client.get("/version").await?.json().await?;
