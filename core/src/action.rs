@@ -174,13 +174,15 @@ impl fmt::Debug for Endpoint {
 #[non_exhaustive]
 pub enum Target {
     /// An HTTP request to the Kubernetes API. Header, path and identity rules have been applied;
-    /// the body follows as [`Action::Deliver`] up to [`Action::Finish`], which comes at once
-    /// where there is none.
+    /// the body follows as [`Action::Deliver`] up to [`Action::Finish`].
     Http {
         /// The request.
         head: RequestHead,
         /// Which credentials the upstream request carries.
         credentials: Credentials,
+        /// The body is still to come (P-060): the request does not wait for it. Otherwise all of
+        /// it, or the news that there is none, comes at once.
+        streams: bool,
     },
     /// An HTTP/1.1 connection whose client is the controller and whose server the adapter: each
     /// request goes through the gate, and then to the Kubernetes API. A stream of the fast mode:

@@ -124,14 +124,25 @@ pub struct Body {
 #[derive(Debug)]
 enum Source {
     Http(Upload, Gate),
-    Json(Outflow),
+    /// Whether it was still to come when the request was.
+    Json(Outflow, bool),
     Over,
 }
 
+/// How a body begins.
+pub(crate) enum First {
+    /// There is none.
+    Nothing,
+    /// With this.
+    Piece(Bytes),
+    /// It is still to come.
+    Later,
+}
+
 impl Body {
-    pub(crate) const fn json(flow: Outflow) -> Self {
+    pub(crate) const fn json(flow: Outflow, streams: bool) -> Self {
         Self {
-            source: Source::Json(flow),
+            source: Source::Json(flow, streams),
             trailers: Vec::new(),
         }
     }
@@ -153,7 +164,7 @@ impl Body {
         let piece = match &mut self.source {
             Source::Over => return None,
             Source::Http(upload, gate) => data(upload, gate, &mut self.trailers).await,
-            Source::Json(flow) => match flow.next().await {
+            Source::Json(flow, _) => match flow.next().await {
                 Some(Piece::Data(_, data)) => Some(Ok(data)),
                 Some(Piece::End) => None,
                 _ => Some(Err(Broken)),
@@ -163,6 +174,22 @@ impl Body {
             self.source = Source::Over;
         }
         piece
+    }
+
+    /// How it begins: waits for the first piece only where it would else be unknown whether there is
+    /// a body at all.
+    ///
+    /// # Errors
+    ///
+    /// It will not come.
+    pub(crate) async fn first(&mut self) -> Result<First, Broken> {
+        if let Source::Json(_, true) = self.source {
+            return Ok(First::Later);
+        }
+        match self.next().await {
+            None => Ok(First::Nothing),
+            Some(piece) => piece.map(First::Piece),
+        }
     }
 
     /// What followed the body, once it is complete; without headers that decide about a request.

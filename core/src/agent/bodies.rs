@@ -94,7 +94,7 @@ impl Agent {
         let Unopened { mut head, due } = *unopened;
         rules::set_content_length(&mut head.headers, Some(body.len() as u64));
         self.set_due(id, due);
-        self.open_http(id, head);
+        self.open_http(id, head, false);
         if !body.is_empty() {
             self.deliver(id, Kind::Bytes, Bytes::copy_from_slice(body));
         }

@@ -68,7 +68,7 @@ impl Agent {
             self.await_frame(id, head);
             return Ok(());
         }
-        self.open_http(id, head);
+        self.open_http(id, head, follows);
         if !asked.body.is_empty() {
             self.deliver(id, Kind::Bytes, asked.body);
         }
@@ -78,9 +78,13 @@ impl Agent {
         Ok(())
     }
 
-    pub(super) fn open_http(&mut self, id: StreamId, head: RequestHead) {
+    pub(super) fn open_http(&mut self, id: StreamId, head: RequestHead, streams: bool) {
         let credentials = self.config.policy.credentials();
-        let target = Target::Http { head, credentials };
+        let target = Target::Http {
+            head,
+            credentials,
+            streams,
+        };
         self.actions.push_back(Action::Open(id, target));
     }
 

@@ -25,8 +25,8 @@ use crate::{
     tunnel::{TunnelReader, TunnelWriter},
 };
 
-/// For the name and the connection of a service.
-const CONNECT: Duration = Duration::from_secs(10);
+/// For the name and the connection of a service (P-123).
+const CONNECT: Duration = Duration::from_secs(30);
 /// For a service to say the rest, once nothing more can be written to it.
 const LAST_WORDS: Duration = Duration::from_secs(30);
 /// Read of a service at once.

@@ -83,12 +83,16 @@ impl<R: Runtime> AgentSide<R> {
         }
         let handler = self.handler.clone();
         let answer: BoxFuture<'static, ()> = match target {
-            Target::Http { head, credentials } => {
+            Target::Http {
+                head,
+                credentials,
+                streams,
+            } => {
                 let (flow, inflow) = ends.open(id, false);
                 let request = Request {
                     head,
                     credentials,
-                    body: Body::json(flow),
+                    body: Body::json(flow, streams),
                 };
                 let responder = Responder::json(inflow);
                 Box::pin(async move { handler.handle(request, responder).await })

@@ -43,10 +43,10 @@ pub(super) enum BodyError {
 }
 
 impl UpstreamBody {
-    /// The rest of a body of which `first` was read.
-    pub(super) fn flow(first: Bytes, body: Body, progress: Progress) -> Self {
+    /// The rest of a body of which `first` was read, if anything.
+    pub(super) fn flow(first: Option<Bytes>, body: Body, progress: Progress) -> Self {
         Self::Flow(Flow {
-            first: Some(first),
+            first,
             body,
             progress,
             left: None,

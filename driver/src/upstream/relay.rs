@@ -13,7 +13,7 @@ use hyper::body::Incoming;
 
 use super::{Shared, body::UpstreamBody, pool::Lease, progress::Progress};
 use crate::{
-    handler::{Body, BodyWriter, Headers, Request, Responder},
+    handler::{Body, BodyWriter, First, Headers, Request, Responder},
     links::chain,
     meter::while_moving,
     runtime::Runtime,
@@ -53,13 +53,13 @@ async fn ask<'a, R: Runtime>(
 ) -> Result<(Lease<'a>, Response<Incoming>), String> {
     let progress = Progress::default();
     // The end of a body that there is none of comes at once.
-    let body = match body.next().await {
-        None => {
+    let body = match body.first().await.map_err(|e| e.to_string())? {
+        First::Nothing => {
             progress.sent();
             UpstreamBody::Empty
         }
-        Some(Ok(first)) => UpstreamBody::flow(first, body, progress.clone()),
-        Some(Err(broken)) => return Err(broken.to_string()),
+        First::Piece(first) => UpstreamBody::flow(Some(first), body, progress.clone()),
+        First::Later => UpstreamBody::flow(None, body, progress.clone()),
     };
     let request = upstream_request(shared, head, credentials, body)?;
     let mut lease = shared.pool.get(shared).await?;

@@ -2,9 +2,11 @@
 //! controller that it reaches over TLS only. The subject may be this project's on either runtime, or
 //! anybody's in any language.
 
+pub mod agent;
 pub mod controller;
 pub mod link;
 pub mod report;
+mod socket;
 pub mod vectors;
 
 use std::time::Duration;

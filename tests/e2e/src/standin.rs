@@ -35,7 +35,7 @@ mod store;
 mod table;
 #[cfg(test)]
 mod tests;
-mod tls;
+pub(crate) mod tls;
 mod watching;
 mod writing;
 
@@ -63,6 +63,14 @@ use self::exec::Exec;
 use self::fault::Setting;
 use self::record::Record;
 use self::server::Server;
+
+/// Names under which its clients know it.
+const NAMES: [&str; 4] = [
+    "127.0.0.1",
+    "localhost",
+    "kubernetes",
+    "kubernetes.default.svc",
+];
 
 /// The user that the token belongs to.
 const USER: &str = "standin";
@@ -143,7 +151,7 @@ impl StandIn {
     ///
     /// If it cannot listen, or not make its certificate or token.
     pub async fn start(options: Options) -> Result<Self, Error> {
-        let identity = tls::identity()?;
+        let identity = tls::identity(&NAMES)?;
         let token = options.token.map_or_else(random_token, Ok)?;
         let cluster = Cluster::new(options.watch_history, options.log_lines);
         options

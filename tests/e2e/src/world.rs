@@ -22,7 +22,8 @@ use pipeops_controller::{
     self_signed::{CLUSTER, SelfSigned},
 };
 
-use self::parts::{Api, serve, start_agent, write_private};
+pub(crate) use self::parts::write_private;
+use self::parts::{Api, serve, start_agent};
 use crate::{
     client::Client,
     standin::{Options, StandIn},
@@ -155,12 +156,12 @@ impl AnyAgent {
 /// A folder; one that was made for this world is removed with it.
 #[derive(Debug)]
 pub(crate) struct Folder {
-    path: PathBuf,
+    pub(crate) path: PathBuf,
     temporary: bool,
 }
 
 impl Folder {
-    fn new(given: Option<PathBuf>) -> Result<Self> {
+    pub(crate) fn new(given: Option<PathBuf>) -> Result<Self> {
         if let Some(path) = given {
             let temporary = false;
             return Ok(Self { path, temporary });

@@ -40,7 +40,10 @@ fn p196_the_policy_decides_the_credentials() {
             Action::Open(_, target) => Some(target),
             _ => None,
         });
-        let Some(Target::Http { head, credentials }) = target else {
+        let Some(Target::Http {
+            head, credentials, ..
+        }) = target
+        else {
             panic!("not opened")
         };
         assert_eq!(credentials, expected);

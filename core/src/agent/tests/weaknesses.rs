@@ -221,9 +221,12 @@ fn p196_one_policy_for_requests_and_streams() {
                 .take()
                 .into_iter()
                 .filter_map(|action| match action {
-                    Action::Open(_, Target::Http { head, credentials }) => {
-                        Some((head.headers.len(), credentials))
-                    }
+                    Action::Open(
+                        _,
+                        Target::Http {
+                            head, credentials, ..
+                        },
+                    ) => Some((head.headers.len(), credentials)),
                     Action::Open(
                         _,
                         Target::WebSocket {

@@ -1,7 +1,7 @@
 //! The WebSocket between tester and subject, as the steps of the vectors see it. The tester may be
 //! its server or its client, over whatever it runs.
 
-use std::{collections::VecDeque, pin::pin, time::Duration};
+use std::{collections::VecDeque, time::Duration};
 
 use controlplane_driver::WebSocket;
 use controlplane_world::vectors::{
@@ -10,49 +10,19 @@ use controlplane_world::vectors::{
     matching::{self, Saved},
     step, wire,
 };
-use futures_util::{SinkExt, StreamExt, future::select};
 use serde_json::Value;
 use tokio::{sync::mpsc, task::JoinHandle, time::timeout};
-use tokio_tungstenite::tungstenite::{
-    Message,
-    protocol::{CloseFrame, frame::coding::CloseCode},
-};
+use tokio_tungstenite::tungstenite::Message;
+
+use super::socket::{self, Command, Event, carry};
 
 /// How long is waited for what should not come. A subject that needs longer for it escapes; one that
 /// is right passes, however slow it is.
 const MOMENT: Duration = Duration::from_millis(15);
-/// Code of a close that has none.
-const NO_CODE: u16 = 1005;
-
-/// What comes from the subject.
-#[derive(Clone, Debug, Eq, PartialEq)]
-enum Event {
-    Text(String),
-    Binary(Vec<u8>),
-    /// The answer to a ping of the tester's.
-    Pong(Vec<u8>),
-    /// It has closed the WebSocket with this code.
-    Closed(u16),
-    /// There is no connection any more: why.
-    Lost(String),
-}
-
-impl std::fmt::Display for Event {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        match self {
-            Self::Text(text) => f.write_str(text.trim_end()),
-            Self::Binary(data) => write!(f, "the binary message {}", to_hex(data)),
-            Self::Pong(data) => write!(f, "a pong of {} bytes", data.len()),
-            Self::Closed(code) => write!(f, "a close with {code}"),
-            Self::Lost(why) => write!(f, "the end of the connection ({why})"),
-        }
-    }
-}
-
 /// One connection. It is read all the time, so pings are answered whatever the tester waits for.
 #[derive(Debug)]
 pub struct Link {
-    out: mpsc::UnboundedSender<Message>,
+    out: mpsc::UnboundedSender<Command>,
     events: mpsc::UnboundedReceiver<Event>,
     /// Read, and not yet looked at.
     ahead: VecDeque<Event>,
@@ -75,7 +45,10 @@ impl Link {
     pub fn new<S: WebSocket>(socket: S, of_agent: bool, patience: Duration) -> Self {
         let (out, commands) = mpsc::unbounded_channel();
         let (told, events) = mpsc::unbounded_channel();
-        let task = tokio::spawn(carry(socket, commands, told));
+        let task = tokio::spawn(carry(socket, commands, move |event| {
+            // The link may be gone before its connection.
+            let _ = told.send(event);
+        }));
         Self {
             out,
             events,
@@ -153,7 +126,7 @@ impl Link {
             return Err("the connection is closed".into());
         }
         // Whether the subject has gone shows by what it says.
-        let _ = self.out.send(message);
+        let _ = self.out.send(Command::Say(message));
         Ok(())
     }
 
@@ -164,10 +137,12 @@ impl Link {
     ///
     /// It is over, or the subject does not end it.
     pub async fn close(&mut self, code: u16) -> Result<(), String> {
-        self.say(Message::Close(Some(CloseFrame {
-            code: CloseCode::from(code),
-            reason: "".into(),
-        })))?;
+        self.say(socket::close(code, ""))?;
+        self.ended().await
+    }
+
+    /// Returns once the connection is gone; what comes meanwhile is lost.
+    async fn ended(&mut self) -> Result<(), String> {
         self.open = false;
         let ended = async { while self.events.recv().await.is_some() {} };
         let ended = timeout(self.patience, ended).await;
@@ -184,11 +159,9 @@ impl Link {
         if !self.open {
             return Err("the connection is closed".into());
         }
-        self.open = false;
-        self.task.abort();
-        let _ = (&mut self.task).await;
-        self.ahead.clear();
-        Ok(())
+        // Whether the subject has gone shows by what it says.
+        let _ = self.out.send(Command::Cut);
+        self.ended().await
     }
 
     // ------------------------------------------------------------ the subject speaks
@@ -288,10 +261,15 @@ impl Link {
         wire::compare(pattern, &seen, saved)
     }
 
-    async fn expect_close(&mut self, code: u16) -> Result<(), String> {
+    /// The subject closes the connection with this code, and says nothing before.
+    ///
+    /// # Errors
+    ///
+    /// Something else comes, or nothing.
+    pub async fn expect_close(&mut self, code: u16) -> Result<(), String> {
         let event = self.next("").await;
         match event.map_err(|e| format!("expected a close with {code}: {e}"))? {
-            Event::Closed(seen) if seen == code => {
+            Event::Closed(seen, _) if seen == code => {
                 self.open = false;
                 Ok(())
             }
@@ -365,44 +343,4 @@ impl Link {
         let answered = timeout(self.patience, answered).await;
         answered.map_err(|_| "a WebSocket ping is not answered".into())
     }
-}
-
-/// Moves messages both ways until the connection is over, or nobody wants it any more.
-async fn carry<S: WebSocket>(
-    socket: S,
-    mut commands: mpsc::UnboundedReceiver<Message>,
-    told: mpsc::UnboundedSender<Event>,
-) {
-    let (mut sink, mut stream) = socket.split();
-    let writing = async {
-        while let Some(message) = commands.recv().await {
-            if sink.send(message).await.is_err() {
-                // What the reader sees says more.
-                std::future::pending::<()>().await;
-            }
-        }
-    };
-    let reading = async {
-        loop {
-            let event = match stream.next().await {
-                Some(Ok(Message::Text(text))) => Event::Text(text.as_str().into()),
-                Some(Ok(Message::Binary(data))) => Event::Binary(data.into()),
-                Some(Ok(Message::Pong(data))) => Event::Pong(data.into()),
-                Some(Ok(Message::Close(frame))) => {
-                    Event::Closed(frame.map_or(NO_CODE, |f| f.code.into()))
-                }
-                Some(Ok(_)) => continue,
-                Some(Err(error)) => {
-                    let _ = told.send(Event::Lost(error.to_string()));
-                    return;
-                }
-                None => {
-                    let _ = told.send(Event::Lost("it ended".into()));
-                    return;
-                }
-            };
-            let _ = told.send(event);
-        }
-    };
-    select(pin!(writing), pin!(reading)).await;
 }

@@ -23,7 +23,8 @@ pub fn selected(role: Role, options: &Options) -> Result<Vec<Line>> {
     let all = load::directory(&load::own()).map_err(|errors| anyhow!(errors.join("\n")))?;
     let lines = all.into_iter().filter(|line| {
         let vector = &line.vector;
-        vector.role == role && options.wants(&line.file, &vector.title, &vector.p)
+        let place = format!("{}:{}", line.file, line.number);
+        vector.role == role && options.wants(&place, &vector.title, &vector.p)
     });
     Ok(lines.collect())
 }

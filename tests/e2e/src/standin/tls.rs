@@ -15,13 +15,13 @@ use super::Error;
 
 /// What the server speaks with, and what its clients trust.
 #[derive(Debug)]
-pub(super) struct Identity {
-    pub(super) config: Arc<ServerConfig>,
-    pub(super) ca_pem: String,
+pub(crate) struct Identity {
+    pub(crate) config: Arc<ServerConfig>,
+    pub(crate) ca_pem: String,
 }
 
-/// Makes a new identity.
-pub(super) fn identity() -> Result<Identity, Error> {
+/// Makes a new identity of a server with these names.
+pub(crate) fn identity(names: &[&str]) -> Result<Identity, Error> {
     let mut authority = CertificateParams::default();
     authority
         .distinguished_name
@@ -33,13 +33,8 @@ pub(super) fn identity() -> Result<Identity, Error> {
     ];
     let authority = CertifiedIssuer::self_signed(authority, KeyPair::generate()?)?;
 
-    let names = [
-        "127.0.0.1",
-        "localhost",
-        "kubernetes",
-        "kubernetes.default.svc",
-    ];
-    let mut server = CertificateParams::new(names.map(str::to_owned).to_vec())?;
+    let names: Vec<String> = names.iter().copied().map(String::from).collect();
+    let mut server = CertificateParams::new(names)?;
     server
         .distinguished_name
         .push(DnType::CommonName, "stand-in Kubernetes API");

@@ -111,7 +111,7 @@ pub async fn start_agent(
 }
 
 /// Writes a file that only its owner can read.
-pub(super) fn write_private(path: &Path, text: &str) -> Result<()> {
+pub(crate) fn write_private(path: &Path, text: &str) -> Result<()> {
     use std::io::Write as _;
     let mut options = fs::OpenOptions::new();
     options.write(true).create(true).truncate(true);

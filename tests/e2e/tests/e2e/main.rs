@@ -4,6 +4,7 @@
 mod bench;
 mod cable;
 mod configured;
+mod conformance;
 mod conformance_controller;
 mod demo;
 mod docs;

@@ -42,7 +42,10 @@ impl Player {
 
     fn expect_request(&mut self, wanted: &ExpectRequest) -> Result<(), String> {
         let (id, target) = self.opened()?;
-        let Target::Http { head, credentials } = target else {
+        let Target::Http {
+            head, credentials, ..
+        } = target
+        else {
             return Err(format!("expected a request, saw {target:?}"));
         };
         if head.method != wanted.method {

@@ -1,0 +1,238 @@
+//! Agents that are right but for one thing: what a right agent says goes through a wrapper that
+//! reorders, drops, repeats or falsifies.
+
+use std::{
+    collections::BTreeSet,
+    future::Future,
+    io,
+    net::SocketAddr,
+    pin::Pin,
+    sync::Arc,
+    task::{Context, Poll},
+    time::Instant,
+};
+
+use controlplane_driver::{Metered, Runtime, WebSocket};
+use futures_util::{Sink, Stream};
+use rustls::{ClientConfig, pki_types::ServerName};
+use serde_json::{Value, json};
+use tokio_tungstenite::tungstenite::{Error as WsError, Message, protocol::WebSocketConfig};
+
+/// What is wrong with an agent.
+#[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
+pub(crate) enum Flaw {
+    #[default]
+    None,
+    /// Two pieces of an answer that follow each other change places.
+    Swaps,
+    /// The second piece of an answer is not sent.
+    Drops,
+    /// The first message of each stream is sent twice.
+    Repeats,
+    /// An answer that breaks off is said to be complete.
+    FalseEnd,
+    /// A stream that fails is said to be closed in order.
+    FalseClose,
+}
+
+/// The runtime `R` with an agent of that flaw.
+#[derive(Clone, Default)]
+pub(crate) struct Flawed<R> {
+    pub(crate) inner: R,
+    pub(crate) flaw: Flaw,
+}
+
+/// A WebSocket to the controller, through which the agent speaks.
+pub(crate) struct Bent<S> {
+    inner: S,
+    flaw: Flaw,
+    /// A piece that waits for the next one.
+    held: Option<Value>,
+    /// Ids of which something was seen.
+    seen: BTreeSet<String>,
+    /// Goes before anything else.
+    out: Vec<Message>,
+}
+
+impl<S> Bent<S> {
+    fn new(inner: S, flaw: Flaw) -> Self {
+        Self {
+            inner,
+            flaw,
+            held: None,
+            seen: BTreeSet::new(),
+            out: Vec::new(),
+        }
+    }
+
+    /// What becomes of a message.
+    fn bend(&mut self, mut message: Value) -> Vec<Value> {
+        let kind = message["type"].as_str().unwrap_or_default().to_string();
+        let id = message["request_id"]
+            .as_str()
+            .unwrap_or_default()
+            .to_string();
+        match (self.flaw, &*kind) {
+            (Flaw::Swaps, "proxy_response_chunk") => match self.held.take() {
+                Some(held) => return vec![message, held],
+                None => {
+                    self.held = Some(message);
+                    return Vec::new();
+                }
+            },
+            (Flaw::Drops, "proxy_response_chunk") => {
+                if !self.seen.insert(id) {
+                    return Vec::new();
+                }
+            }
+            (Flaw::Repeats, "proxy_websocket_data") => {
+                if self.seen.insert(id) {
+                    return vec![message.clone(), message];
+                }
+            }
+            (Flaw::FalseEnd, "proxy_response_abort") => {
+                message["type"] = "proxy_response_end".into();
+                message["payload"] = json!({});
+            }
+            (Flaw::FalseClose, "proxy_error") if self.is_of_stream(&message) => {
+                self.seen.insert(id);
+                return Vec::new();
+            }
+            (Flaw::FalseClose, "proxy_websocket_close") if self.seen.contains(&id) => {
+                message["payload"]["code"] = 1000.into();
+                message["payload"]["reason"] = "".into();
+            }
+            _ => {}
+        }
+        let held = self.held.take();
+        held.into_iter().chain([message]).collect()
+    }
+
+    /// An error of a stream names it a second time (P-110).
+    fn is_of_stream(&self, message: &Value) -> bool {
+        message["payload"].get("request_id").is_some()
+    }
+}
+
+impl<S: Stream + Unpin> Stream for Bent<S> {
+    type Item = S::Item;
+
+    fn poll_next(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<S::Item>> {
+        Pin::new(&mut self.inner).poll_next(cx)
+    }
+}
+
+impl<S: WebSocket> Sink<Message> for Bent<S> {
+    type Error = WsError;
+
+    fn poll_ready(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Result<(), WsError>> {
+        loop {
+            std::task::ready!(Pin::new(&mut self.inner).poll_ready(cx))?;
+            if self.out.is_empty() {
+                return Poll::Ready(Ok(()));
+            }
+            let next = self.out.remove(0);
+            Pin::new(&mut self.inner).start_send(next)?;
+        }
+    }
+
+    fn start_send(mut self: Pin<&mut Self>, message: Message) -> Result<(), WsError> {
+        let parsed = match &message {
+            Message::Text(text) => serde_json::from_str(text.as_str()).ok(),
+            _ => None,
+        };
+        let Some(parsed) = parsed else {
+            return Pin::new(&mut self.inner).start_send(message);
+        };
+        let said = self.bend(parsed).into_iter();
+        let said: Vec<Message> = said.map(|m| Message::text(format!("{m}\n"))).collect();
+        self.out.extend(said);
+        Ok(())
+    }
+
+    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Result<(), WsError>> {
+        std::task::ready!(self.as_mut().poll_ready(cx))?;
+        Pin::new(&mut self.inner).poll_flush(cx)
+    }
+
+    fn poll_close(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Result<(), WsError>> {
+        std::task::ready!(self.as_mut().poll_ready(cx))?;
+        Pin::new(&mut self.inner).poll_close(cx)
+    }
+}
+
+#[expect(
+    clippy::manual_async_fn,
+    reason = "the futures outlive the borrow, which `async fn` cannot say"
+)]
+impl<R: Runtime> Runtime for Flawed<R> {
+    type Io = R::Io;
+    type Socket = Bent<R::Socket>;
+    type Timer = R::Timer;
+    type Udp = R::Udp;
+
+    fn name(&self) -> &'static str {
+        self.inner.name()
+    }
+
+    fn resolve(
+        &self,
+        host: String,
+        port: u16,
+    ) -> impl Future<Output = io::Result<Vec<SocketAddr>>> + Send + 'static {
+        self.inner.resolve(host, port)
+    }
+
+    fn tcp(
+        &self,
+        address: SocketAddr,
+    ) -> impl Future<Output = io::Result<Self::Io>> + Send + 'static {
+        self.inner.tcp(address)
+    }
+
+    fn udp(
+        &self,
+        address: SocketAddr,
+    ) -> impl Future<Output = io::Result<Self::Udp>> + Send + 'static {
+        self.inner.udp(address)
+    }
+
+    fn tls(
+        &self,
+        io: Self::Io,
+        config: Arc<ClientConfig>,
+        name: ServerName<'static>,
+    ) -> impl Future<Output = io::Result<Self::Io>> + Send + 'static {
+        self.inner.tls(io, config, name)
+    }
+
+    fn websocket(
+        &self,
+        request: http::Request<()>,
+        io: Metered<Self::Io>,
+        config: WebSocketConfig,
+    ) -> impl Future<Output = Result<Self::Socket, WsError>> + Send + 'static {
+        let flaw = self.flaw;
+        let opening = self.inner.websocket(request, io, config);
+        async move { Ok(Bent::new(opening.await?, flaw)) }
+    }
+
+    fn websocket_over(
+        &self,
+        io: Metered<Self::Io>,
+        read: Vec<u8>,
+        config: WebSocketConfig,
+    ) -> impl Future<Output = Self::Socket> + Send + 'static {
+        let opening = self.inner.websocket_over(io, read, config);
+        // Toward the Kubernetes API it is right.
+        async move { Bent::new(opening.await, Flaw::None) }
+    }
+
+    fn spawn(&self, task: impl Future<Output = ()> + Send + 'static) {
+        self.inner.spawn(task);
+    }
+
+    fn timer(&self, at: Instant) -> Self::Timer {
+        self.inner.timer(at)
+    }
+}
