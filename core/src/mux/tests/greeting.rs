@@ -138,7 +138,12 @@ fn an_answer_to_no_greeting_changes_nothing() {
 
 /// An agent whose gateway speaks yamux, but none of our protocols.
 fn foreign() -> Agent {
+    foreign_with(|_| {})
+}
+
+fn foreign_with(change: impl FnOnce(&mut AgentConfig)) -> Agent {
     let mut config = AgentConfig::new("agent-1f2e", "prod");
+    change(&mut config);
     config.tunnels = ["redis.cache:6379".parse().unwrap()].into();
     let mut agent = Agent::new(config, start()).unwrap();
     agent.handle(Time::ZERO, Input::Connected(A));
@@ -161,6 +166,45 @@ fn texts(agent: &mut Agent) -> String {
         _ => None,
     });
     texts.collect()
+}
+
+/// Answers a request whole, with 20,000 bytes.
+fn answers(agent: &mut Agent, name: &str) {
+    let request = alloc::format!(
+        r#"{{"type":"proxy_request","request_id":"{name}","payload":{{"path":"/api"}}}}"#
+    );
+    says(agent, &request);
+    let opened = core::iter::from_fn(|| agent.poll(Socket::Ready(A)));
+    let ids = opened.filter_map(|action| match action {
+        Action::Open(id, _) => Some(id),
+        _ => None,
+    });
+    let id = ids.last().unwrap();
+    let head = crate::ResponseHead {
+        status: 200,
+        headers: Vec::new(),
+    };
+    agent.handle(Time::ZERO, Input::Head(id, head));
+    let body = Bytes::from(alloc::vec![7; 20_000]);
+    assert_eq!(agent.send(id, crate::Kind::Bytes, body), Ok(()));
+    agent.handle(Time::ZERO, Input::Ended(id, StreamEnd::Clean));
+}
+
+#[test]
+fn t043_a_long_answer_is_no_frame_while_binary_messages_are_yamux() {
+    let mut agent = foreign_with(|config| config.binary_answers = true);
+    answers(&mut agent, "during");
+    let said = texts(&mut agent);
+    assert!(said.contains("proxy_response") && said.contains("during"));
+    // The session ends, and binary messages mean what they meant.
+    agent.handle(Time::ZERO, Input::Frame(A, Frame::Binary(b"no yamux at all")));
+    answers(&mut agent, "after");
+    let said = core::iter::from_fn(|| agent.poll(Socket::Ready(A)));
+    let frames = said.filter(|action| match action {
+        Action::Send(_, OutFrame::Binary(frame)) => frame.starts_with(b"\0\x05after"),
+        _ => false,
+    });
+    assert_eq!(frames.count(), 1);
 }
 
 #[test]

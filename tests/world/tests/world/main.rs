@@ -6,6 +6,7 @@
     reason = "a test reports, and its panic is the message"
 )]
 
+mod conformance;
 mod corpus;
 mod mux;
 mod oracle;

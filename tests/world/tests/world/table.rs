@@ -16,7 +16,7 @@ const PACKAGES: [(&str, &str); 6] = [
     ("world", "tests/world"),
 ];
 
-fn root() -> PathBuf {
+pub(crate) fn root() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("../..")
 }
 
@@ -127,7 +127,7 @@ fn faults(table: &str, there: &BTreeMap<&str, BTreeSet<String>>) -> Vec<String> 
     faults
 }
 
-fn all_tests() -> BTreeMap<&'static str, BTreeSet<String>> {
+pub(crate) fn all_tests() -> BTreeMap<&'static str, BTreeSet<String>> {
     let of = |(name, folder): (&'static str, &str)| {
         let files = sources(&root().join(folder));
         let names = files.iter().flat_map(|(_, text)| tests(text));

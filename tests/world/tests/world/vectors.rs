@@ -20,7 +20,7 @@ use controlplane_world::vectors::{
 };
 
 /// All vectors; the test fails with each line that is none.
-fn all() -> Vec<Line> {
+pub(crate) fn all() -> Vec<Line> {
     load::directory(&load::own()).unwrap_or_else(|errors| panic!("{}", errors.join("\n")))
 }
 
