@@ -3,6 +3,7 @@
 
 mod answers;
 mod bodies;
+mod counts;
 mod gateway;
 mod link;
 mod reconnect;

@@ -2,6 +2,7 @@
 //! with `p` and a number says which statement.
 
 mod answers;
+mod counts;
 mod limits;
 mod requests;
 mod sessions;

@@ -12,6 +12,7 @@ use crate::{
     Transport, Tunnel, rules::MAX_DATAGRAM, yamux::Event,
 };
 
+mod counts;
 mod datagrams;
 mod greeting;
 mod streams;

@@ -120,7 +120,7 @@ fn p191_a_stream_that_cannot_start_is_answered_under_its_own_id() {
         assert_eq!(sent.len(), 2);
         assert!(sent.iter().all(|m| error(m) == "missing stream_id"));
         let stats = bench.agent.stats();
-        assert_eq!(Ending::Refused.of(&stats.streams_closed), 2);
+        assert_eq!(crate::Ending::Refused.of(&stats.streams_closed), 2);
         assert_eq!((stats.streams_opened, stats.streams_open), (2, 0));
     }
 }
