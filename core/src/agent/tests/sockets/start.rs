@@ -1,7 +1,6 @@
 //! How they start, and how the start is answered.
 
 use super::*;
-use crate::Ending;
 
 #[test]
 fn p064_p138_a_start_is_a_get_with_the_subprotocols_it_names() {
