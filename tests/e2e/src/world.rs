@@ -14,7 +14,7 @@ use std::{
 
 use anyhow::{Context as _, Result, ensure};
 use controlplane_async_std::AsyncStd;
-use controlplane_driver::{Agent, Limits, Proxies, Registration, State, Token, TokenSource};
+use controlplane_driver::{Agent, Limits, Registration, State, Token, TokenSource};
 use controlplane_tokio::Tokio;
 use pipeops_controller::{
     Mode, Running, ServerLimits,
@@ -24,6 +24,7 @@ use pipeops_controller::{
 
 pub(crate) use self::parts::write_private;
 use self::parts::{Api, serve, start_agent};
+pub use self::parts::{BEHIND, Behind};
 use crate::{
     client::Client,
     metrics::{self, Metrics},
@@ -64,20 +65,6 @@ pub fn mode() -> Mode {
         Ok("json") => Mode::Json,
         other => panic!("E2E_MODE is {other:?}; there are \"fast\" and \"json\""),
     })
-}
-
-/// Name of the controller for an agent [`Behind`] a proxy.
-pub const BEHIND: &str = "controller.test";
-
-/// An agent that reaches its controller only through a proxy, which alone knows the name
-/// [`BEHIND`]. The Kubernetes API is at an address of this host that is none of loopback, so that
-/// no rule of proxies excepts it.
-#[derive(Clone, Debug)]
-pub struct Behind {
-    /// The proxies.
-    pub proxies: Proxies,
-    /// Authorities that the agent trusts beside the controller's, in PEM.
-    pub ca_pem: String,
 }
 
 /// What may differ from one world to another.

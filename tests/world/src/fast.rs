@@ -111,6 +111,8 @@ pub struct Fast {
     pub active: Time,
     /// Somebody put frames of it into the link.
     pub tainted: bool,
+    /// What its content is made of.
+    content: u64,
 }
 
 impl Fast {
@@ -127,7 +129,22 @@ impl Fast {
             dialed: Time::ZERO,
             active: Time::ZERO,
             tainted: false,
+            content: n | SALT,
         }
+    }
+
+    /// Has its client begin with another byte than these, by which it is known at the agent, however
+    /// little of it comes at first.
+    pub fn begin_apart(&mut self, taken: &[u8]) {
+        let contents = (0..1000).map(|turn| self.n | SALT | turn << 48);
+        let mut apart = contents.filter(|content| !taken.contains(&first_byte(*content)));
+        self.content = apart.next().unwrap_or(self.content);
+    }
+
+    /// What its client begins with.
+    #[must_use]
+    pub fn first_byte(&self) -> u8 {
+        first_byte(self.content)
     }
 
     /// What it is called at the controller.
@@ -174,6 +191,12 @@ impl Fast {
         &mut self.ends[side as usize]
     }
 
+    /// Whether the agent has not opened it yet, as far as anybody knows.
+    #[must_use]
+    pub fn is_unknown(&self) -> bool {
+        self.ends[Side::Agent as usize].id.is_none()
+    }
+
     /// Whether an end has it still.
     #[must_use]
     pub fn is_open(&self) -> bool {
@@ -194,7 +217,7 @@ impl Fast {
             return datagram(self.n, way(side), end.datagrams.len(), len);
         }
         let len = rng.len(1, voice.piece).min(voice.amount - end.said);
-        piece(self.n | SALT, way(side), end.said, len)
+        piece(self.content, way(side), end.said, len)
     }
 
     /// Whether this side has said all that it intends to say.
@@ -222,7 +245,7 @@ impl Fast {
     #[must_use]
     pub fn begins_with(&self, data: &[u8]) -> bool {
         let said = self.ends[Side::Controller as usize].said;
-        data.len() <= said && piece(self.n | SALT, way(Side::Controller), 0, data.len()) == data
+        data.len() <= said && piece(self.content, way(Side::Controller), 0, data.len()) == data
     }
 
     /// This side is given something.
@@ -231,7 +254,7 @@ impl Fast {
     ///
     /// It is not what the other said next.
     pub fn hears(&mut self, side: Side, kind: Kind, data: &[u8]) -> Check {
-        let (n, from) = (self.n, side.other());
+        let (n, content, from) = (self.n, self.content, side.other());
         let (said, udp) = (
             self.ends[from as usize].said,
             self.plan.carries == Carries::Udp,
@@ -248,7 +271,7 @@ impl Fast {
             let heard = self
                 .end(side)
                 .reader
-                .deliver(n | SALT, way(from), data, said);
+                .deliver(content, way(from), data, said);
             return if tainted { Ok(()) } else { heard };
         }
         let at = self.ends[side as usize].heard;
@@ -312,6 +335,10 @@ const fn way(side: Side) -> Way {
         Side::Controller => Way::Request,
         Side::Agent => Way::Answer,
     }
+}
+
+fn first_byte(content: u64) -> u8 {
+    piece(content, way(Side::Controller), 0, 1)[0]
 }
 
 fn datagram(n: u64, way: Way, place: usize, len: usize) -> Bytes {

@@ -10,7 +10,7 @@ use std::{
 
 use anyhow::{Context as _, Result};
 use controlplane_async_std::AsyncStd;
-use controlplane_driver::{Backoff, KubernetesConfig, Roots, TlsOptions, TokenSource};
+use controlplane_driver::{Backoff, KubernetesConfig, Proxies, Roots, TlsOptions, TokenSource};
 use controlplane_tokio::Tokio;
 use pipeops_controller::{
     Running, Server, ServerConfig,
@@ -21,11 +21,25 @@ use tokio::{
     process::{Child, Command},
 };
 
-use super::{AnyAgent, BEHIND, Folder, RuntimeName, Settings, kubeconfig};
+use super::{AnyAgent, Folder, RuntimeName, Settings, kubeconfig};
 use crate::standin::StandIn;
 
 /// Any port of this machine alone.
 pub(super) const LOCAL: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), 0);
+
+/// Name of the controller for an agent [`Behind`] a proxy.
+pub const BEHIND: &str = "controller.test";
+
+/// An agent that reaches its controller only through a proxy, which alone knows the name
+/// [`BEHIND`]. The Kubernetes API is at an address of this host that is none of loopback, so that
+/// no rule of proxies excepts it.
+#[derive(Clone, Debug)]
+pub struct Behind {
+    /// The proxies.
+    pub proxies: Proxies,
+    /// Authorities that the agent trusts beside the controller's, in PEM.
+    pub ca_pem: String,
+}
 
 /// How the agent reaches the Kubernetes API.
 #[derive(Clone, Debug)]

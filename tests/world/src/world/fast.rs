@@ -53,6 +53,9 @@ impl World {
         self.next_fast += 1;
         let session = self.tap.as_ref().map_or(0, Tap::number);
         let mut fast = Fast::new(n, plan, session);
+        let unknown = self.fasts.values().filter(|other| other.is_unknown());
+        let begun: Vec<u8> = unknown.map(Fast::first_byte).collect();
+        fast.begin_apart(&begun);
         let before = self.controller.machine.stats();
         let (now, machine) = (self.now, &mut self.controller.machine);
         let opened = match fast.plan.carries {

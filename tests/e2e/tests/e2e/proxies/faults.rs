@@ -158,7 +158,7 @@ async fn a_silent_proxy_is_given_up_at_the_limit_of_the_dial<R: Runtime>(runtime
     ] {
         let (proxy, at) = listen().await;
         let builder = behind(runtime.clone(), &format!("{scheme}://{at}")).periods(Periods {
-            dial: Duration::from_millis(100),
+            dial: Duration::from_millis(300),
             ..Periods::default()
         });
         let play = async {

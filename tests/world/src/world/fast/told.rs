@@ -63,13 +63,12 @@ impl World {
         self.fast_on(n, Side::Agent, Act::Says);
     }
 
-    /// Whose a connection is, by what its client says; the first of those that it may be.
+    /// Whose a connection is, by what its client says: no two that are waited for begin alike.
     fn fast_whose(&mut self, id: StreamId, is: impl Fn(&Fast) -> bool) -> Option<u64> {
         let session = self.tap.as_ref().map(super::Tap::number);
         let fits = |fast: &&Fast| {
-            let fresh = fast.ends[Side::Agent as usize].id.is_none();
             let here = fast.plan.carries == Carries::Http && Some(fast.session) == session;
-            fresh && here && is(fast)
+            fast.is_unknown() && here && is(fast)
         };
         let n = self.fasts.values().find(fits).map(|fast| fast.n)?;
         self.agent.fast.insert(id, Some(n));
