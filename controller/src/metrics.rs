@@ -73,7 +73,7 @@ fn page(app: &App) -> String {
     let open = i64::try_from(app.admission.open()).unwrap_or(i64::MAX);
     page.gauges(
         "client_connections",
-        "Connections open now, of agents, of kubectl and of others.",
+        "Connections of clients open now; an agent's is none any more once it is a WebSocket.",
         vec![(vec![], open)],
     );
     page.counters(

@@ -25,8 +25,10 @@ pub fn machines(page: &mut Page, role: Role, machines: &Machines) {
     }
 }
 
+type Count = fn(&Stats) -> u64;
+
 /// Counters of what is not in order.
-const FAULTS: [(&str, &str, fn(&Stats) -> u64); 4] = [
+const FAULTS: [(&str, &str, Count); 4] = [
     ("peer_faults", "Faults of the peer.", |s| s.peer_faults),
     ("stale_inputs", "Events about things already gone.", |s| {
         s.stale_inputs

@@ -5,6 +5,7 @@
 mod agents;
 mod audit;
 mod fast;
+mod health;
 mod limits;
 mod program;
 mod refusals;

@@ -2,6 +2,7 @@
 //! them on either runtime, with certificates and tokens in a folder of their own. For tests that
 //! kill a part, [`parts`] starts it in a process of its own.
 
+mod agent;
 pub mod parts;
 
 use std::{
@@ -13,15 +14,14 @@ use std::{
 };
 
 use anyhow::{Context as _, Result, ensure};
-use controlplane_async_std::AsyncStd;
-use controlplane_driver::{Agent, Limits, Registration, State, Token, TokenSource};
-use controlplane_tokio::Tokio;
+use controlplane_driver::{Limits, State, Token, TokenSource};
 use pipeops_controller::{
     Mode, Running, ServerLimits,
     kubeconfig::Kubeconfig,
     self_signed::{CLUSTER, SelfSigned},
 };
 
+pub use self::agent::AnyAgent;
 pub(crate) use self::parts::write_private;
 use self::parts::{Api, serve, start_agent};
 pub use self::parts::{BEHIND, Behind};
@@ -103,58 +103,6 @@ impl Default for Settings {
             pods: Vec::new(),
             behind: None,
         }
-    }
-}
-
-/// A running agent on either runtime.
-#[derive(Clone, Debug)]
-pub enum AnyAgent {
-    /// On tokio.
-    Tokio(Agent<Tokio>),
-    /// On async-std.
-    AsyncStd(Agent<AsyncStd>),
-}
-
-/// Calls the same method of either agent.
-macro_rules! either {
-    ($any:expr, $agent:ident => $call:expr) => {
-        match $any {
-            AnyAgent::Tokio($agent) => $call,
-            AnyAgent::AsyncStd($agent) => $call,
-        }
-    };
-}
-
-impl AnyAgent {
-    /// See [`Agent::state`].
-    #[must_use]
-    pub fn state(&self) -> State {
-        either!(self, agent => agent.state())
-    }
-
-    /// See [`Agent::changed`].
-    pub async fn changed(&self, seen: &State) -> State {
-        either!(self, agent => agent.changed(seen).await)
-    }
-
-    /// See [`Agent::registered`].
-    ///
-    /// # Errors
-    ///
-    /// The agent has stopped.
-    pub async fn registered(&self) -> Result<Registration> {
-        Ok(either!(self, agent => agent.registered().await)?)
-    }
-
-    /// See [`Agent::stats`].
-    #[must_use]
-    pub fn stats(&self) -> controlplane_driver::Stats {
-        either!(self, agent => agent.stats())
-    }
-
-    /// See [`Agent::shutdown`].
-    pub async fn shutdown(&self, grace: Duration) {
-        either!(self, agent => agent.shutdown(grace).await);
     }
 }
 

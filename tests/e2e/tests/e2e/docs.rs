@@ -87,6 +87,7 @@ fn links_and_files_named_in_the_documentation_exist() {
         "ARCHITECTURE.md",
         "CONTRIBUTING.md",
         "CHANGELOG.md",
+        "METRICS.md",
     ] {
         let text = read(file);
         for link in text.split("](").skip(1) {

@@ -7,12 +7,13 @@ use std::{
 };
 
 /// Names of the packages in the table, and their folders.
-const PACKAGES: [(&str, &str); 6] = [
+const PACKAGES: [(&str, &str); 7] = [
     ("agent", "agent"),
     ("controller", "controller"),
     ("core", "core"),
     ("driver", "driver"),
     ("e2e", "tests/e2e"),
+    ("health", "health"),
     ("world", "tests/world"),
 ];
 
@@ -223,6 +224,7 @@ fn p188_the_core_has_no_locks_and_nothing_has_read_locks() {
         "controller",
         "core",
         "driver",
+        "health",
         "runtime-tokio",
         "runtime-async-std",
     ] {
