@@ -42,6 +42,7 @@ tests! {
     more_input_than_any_window_goes_through
     exec_that_is_refused_says_why
     exec_ends_with_its_client
+    exec_ends_with_its_connection
     a_connection_that_is_cut_comes_back
     sigterm_lets_requests_end_and_says_goodbye
 }
@@ -267,6 +268,16 @@ async fn exec_ends_with_its_client(world: World) -> Result<()> {
     let socket = world.client.websocket(path, "v5.channel.k8s.io").await?;
     world.parts.standin.processes_become(1).await;
     drop(socket);
+    world.parts.standin.processes_become(0).await;
+    Ok(())
+}
+
+/// The machine resets the stream, whatever its threads wait for.
+async fn exec_ends_with_its_connection(world: World) -> Result<()> {
+    let path = "/api/v1/namespaces/default/pods/web-0/exec?command=cat&stdin=true&stdout=true";
+    let _socket = world.client.websocket(path, "v5.channel.k8s.io").await?;
+    world.parts.standin.processes_become(1).await;
+    world.cable.cut();
     world.parts.standin.processes_become(0).await;
     Ok(())
 }
