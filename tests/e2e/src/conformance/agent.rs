@@ -157,7 +157,7 @@ async fn converse(
 
 /// Why a conversation cannot be had with a command.
 fn lacks(command: &Command, vector: &Vector, options: &Options) -> Option<String> {
-    let needs = command::needs(&vector.config);
+    let needs = command::needs(vector);
     if let Some(setting) = needs.intersection(&command.without).next() {
         return Some(format!(
             "the command cannot be set up with {}",
