@@ -100,6 +100,15 @@ impl ServerTls {
     }
 }
 
+/// The key stays out.
+impl fmt::Debug for Serving {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Serving")
+            .field("not_after", &self.not_after)
+            .finish_non_exhaustive()
+    }
+}
+
 impl Serving {
     fn new(mut config: rustls::ServerConfig, not_after: Option<i64>) -> Self {
         config.alpn_protocols = vec![b"http/1.1".to_vec()];
