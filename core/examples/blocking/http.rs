@@ -1,7 +1,10 @@
 //! Requests and WebSockets to the Kubernetes API, each over a connection of its own. `ureq-proto`
 //! knows HTTP/1.1 and, like the core, does no I/O: here its bytes are moved.
 
-use std::io::{Read, Write};
+use std::{
+    io::{Read, Write},
+    sync::mpsc::TryRecvError,
+};
 
 use anyhow::{Context, Result, bail, ensure};
 use bytes::Bytes;
@@ -41,7 +44,10 @@ pub(crate) fn exchange(
     ends: Ends,
 ) -> Result<StreamEnd> {
     // The end of a body that there is none of has come at once.
-    let first = ends.inbox.try_recv().ok();
+    let first = match ends.inbox.try_recv() {
+        Err(TryRecvError::Disconnected) => return Ok(StreamEnd::Clean),
+        first => first.ok(),
+    };
     let has_body = !matches!(first, Some(Piece::End));
     let request = request(settings, head, credentials, has_body)?;
     let (mut api, call) = Api::ask(settings, request, &ends)?;

@@ -158,7 +158,8 @@ impl Link {
     }
 }
 
-/// Reads until the connection ends, and tells how it did. Pings are answered on the way.
+/// Reads until the connection ends, and tells how it did. Pings are answered on the way, behind the
+/// message that is being written.
 fn read(conn: ConnId, mut socket: WebSocket<Wire>, events: &SyncSender<Event>) {
     let down = loop {
         match socket.read() {
