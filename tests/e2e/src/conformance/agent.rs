@@ -64,7 +64,10 @@ impl Subject {
 
     fn name(&self) -> String {
         match &self.0 {
-            Kind::Command(command) => format!("agent {}", command.line),
+            Kind::Command(command) => {
+                let words: Vec<&str> = command.line.split_whitespace().collect();
+                format!("agent {}", words.join(" "))
+            }
             Kind::Here(start) => format!("agent in this process, on {}", start.name()),
         }
     }
