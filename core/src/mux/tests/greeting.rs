@@ -197,7 +197,10 @@ fn t043_a_long_answer_is_no_frame_while_binary_messages_are_yamux() {
     let said = texts(&mut agent);
     assert!(said.contains("proxy_response") && said.contains("during"));
     // The session ends, and binary messages mean what they meant.
-    agent.handle(Time::ZERO, Input::Frame(A, Frame::Binary(b"no yamux at all")));
+    agent.handle(
+        Time::ZERO,
+        Input::Frame(A, Frame::Binary(b"no yamux at all")),
+    );
     answers(&mut agent, "after");
     let said = core::iter::from_fn(|| agent.poll(Socket::Ready(A)));
     let frames = said.filter(|action| match action {

@@ -16,6 +16,7 @@ mod hub;
 mod kube_crate;
 mod kube_exec;
 mod kubectl;
+mod life;
 mod names;
 mod played;
 mod replay;
