@@ -63,15 +63,6 @@ pub(crate) struct Serving {
     pub(crate) not_after: Option<i64>,
 }
 
-/// Without the configuration, which knows the key.
-impl fmt::Debug for Serving {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Serving")
-            .field("not_after", &self.not_after)
-            .finish_non_exhaustive()
-    }
-}
-
 impl ServerTls {
     /// Reads certificate and key for the first time.
     pub(crate) fn start(&self) -> Result<Configs, ServerTlsError> {

@@ -158,7 +158,10 @@ async fn secure<R: Runtime>(
     let server = ServerName::try_from(name.to_string())
         .map_err(|_| format!("{name:?} is not a name that a certificate could have"))?;
     runtime.tls(io, config, server).await.map_err(|error| {
-        let hint = if error.to_string().contains("UnknownIssuer") {
+        // A stale CA file of the same name has the wrong key.
+        let untrusted = ["UnknownIssuer", "BadSignature"];
+        let text = error.to_string();
+        let hint = if untrusted.iter().any(|fault| text.contains(fault)) {
             " (its certificate's issuer is not trusted: name its CA file)"
         } else {
             ""
@@ -182,8 +185,13 @@ pub(crate) async fn resolve<R: Runtime>(
     match runtime.resolve(host.into(), port).await {
         Ok(addresses) if addresses.is_empty() => Err(format!("resolving {host}: no address")),
         Ok(addresses) => Ok(addresses),
-        Err(error) => Err(format!("resolving {host}: {error}")),
+        Err(error) => Err(format!("resolving {host}: {}", root(&error))),
     }
+}
+
+/// The cause below all others: what the runtimes put around it differs.
+fn root(error: &dyn std::error::Error) -> &dyn std::error::Error {
+    error.source().map_or(error, root)
 }
 
 /// Tries the addresses in turn, the next one whenever one failed or kept silent for a moment, and

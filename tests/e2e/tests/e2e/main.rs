@@ -18,6 +18,7 @@ mod hub;
 mod kube_crate;
 mod kube_exec;
 mod kubectl;
+mod life;
 mod memory;
 mod metrics;
 mod names;

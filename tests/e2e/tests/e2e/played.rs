@@ -79,6 +79,11 @@ impl Played {
 
 impl<T: AsyncRead + AsyncWrite + Unpin> Played<T> {
     pub(crate) async fn upgrade(io: T) -> Self {
+        Self::try_upgrade(io).await.unwrap()
+    }
+
+    /// The same of a connection that may end before.
+    pub(crate) async fn try_upgrade(io: T) -> Option<Self> {
         let (mut target, mut authorization) = (String::new(), String::new());
         #[expect(clippy::result_large_err, reason = "the library's own type")]
         let look = |request: &Upgrade, response: Response| -> Result<Response, ErrorResponse> {
@@ -87,12 +92,16 @@ impl<T: AsyncRead + AsyncWrite + Unpin> Played<T> {
             authorization = header.map_or(String::new(), |h| h.to_str().unwrap().into());
             Ok(response)
         };
-        let socket = accept_hdr_async(io, look).await.unwrap();
-        Self {
+        let socket = accept_hdr_async(io, look).await.ok()?;
+        Some(Self {
             socket,
             target,
             authorization,
-        }
+        })
+    }
+
+    pub(crate) fn socket(&mut self) -> &mut WebSocketStream<T> {
+        &mut self.socket
     }
 
     /// Registers the agent; the answer says `more` as well.
