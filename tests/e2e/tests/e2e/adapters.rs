@@ -36,7 +36,7 @@ use crate::bench::{block_on, head, pair_in, rest};
 const LINES: usize = 600;
 
 /// What an adapter may name of the driver: what a runtime is, and whom it runs.
-const ALLOWED: [&str; 9] = [
+const ALLOWED: [&str; 10] = [
     "Agent",
     "Builder",
     "Datagrams",
@@ -44,6 +44,7 @@ const ALLOWED: [&str; 9] = [
     "Metered",
     "Runtime",
     "Timer",
+    "TlsIo",
     "tune",
     "unspecified",
 ];
