@@ -11,7 +11,11 @@ use controlplane_world::vectors::{
     step, wire,
 };
 use serde_json::Value;
-use tokio::{sync::mpsc, task::JoinHandle, time::timeout};
+use tokio::{
+    sync::mpsc,
+    task::JoinHandle,
+    time::{Instant, timeout, timeout_at},
+};
 use tokio_tungstenite::tungstenite::Message;
 
 use super::socket::{self, Command, Event, carry};
@@ -166,12 +170,12 @@ impl Link {
 
     // ------------------------------------------------------------ the subject speaks
 
-    /// What comes next, with patience.
-    async fn event(&mut self) -> Result<Event, String> {
+    /// What comes next, by then.
+    async fn event(&mut self, until: Instant) -> Result<Event, String> {
         if let Some(event) = self.ahead.pop_front() {
             return Ok(event);
         }
-        match timeout(self.patience, self.events.recv()).await {
+        match timeout_at(until, self.events.recv()).await {
             Ok(Some(event)) => Ok(event),
             Ok(None) => Err("the connection is over".into()),
             Err(_) => Err(format!(
@@ -183,8 +187,10 @@ impl Link {
 
     /// The next message, those of the background left out unless one is wanted.
     async fn next(&mut self, wanted: &str) -> Result<Event, String> {
+        // What is skipped buys no time: heartbeats never end.
+        let until = Instant::now() + self.patience;
         loop {
-            let event = self.event().await?;
+            let event = self.event(until).await?;
             if !self.skips(&event, wanted)? {
                 return Ok(event);
             }
@@ -302,11 +308,11 @@ impl Link {
     ///
     /// What was said.
     pub async fn nothing_left(&mut self) -> Result<(), String> {
-        let until = tokio::time::Instant::now() + MOMENT;
+        let until = Instant::now() + MOMENT;
         loop {
             let event = match self.ahead.pop_front() {
                 Some(event) => event,
-                None => match tokio::time::timeout_at(until, self.events.recv()).await {
+                None => match timeout_at(until, self.events.recv()).await {
                     Ok(Some(event)) => event,
                     Ok(None) | Err(_) => return Ok(()),
                 },

@@ -276,6 +276,7 @@ impl<F> Drop for Watched<F> {
 }
 
 #[cfg(test)]
+#[expect(clippy::unwrap_used, reason = "in a test a panic is the message")]
 mod tests {
     use super::*;
 

@@ -215,10 +215,6 @@ impl<U: Datagrams> Datagrams for Held<U> {
     }
 }
 
-#[expect(
-    clippy::manual_async_fn,
-    reason = "the futures outlive the borrow, which `async fn` cannot say"
-)]
 impl<R: Runtime> Runtime for Paced<R> {
     type Io = R::Io;
     type Socket = Counted<R::Socket>;

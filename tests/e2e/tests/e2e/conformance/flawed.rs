@@ -160,10 +160,6 @@ impl<S: WebSocket> Sink<Message> for Bent<S> {
     }
 }
 
-#[expect(
-    clippy::manual_async_fn,
-    reason = "the futures outlive the borrow, which `async fn` cannot say"
-)]
 impl<R: Runtime> Runtime for Flawed<R> {
     type Io = R::Io;
     type Socket = Bent<R::Socket>;
