@@ -64,7 +64,10 @@ impl Subject {
 
     fn name(&self) -> String {
         match &self.0 {
-            Kind::Command(command) => format!("agent {}", command.line),
+            Kind::Command(command) => {
+                let words: Vec<&str> = command.line.split_whitespace().collect();
+                format!("agent {}", words.join(" "))
+            }
             Kind::Here(start) => format!("agent in this process, on {}", start.name()),
         }
     }
@@ -157,7 +160,7 @@ async fn converse(
 
 /// Why a conversation cannot be had with a command.
 fn lacks(command: &Command, vector: &Vector, options: &Options) -> Option<String> {
-    let needs = command::needs(&vector.config);
+    let needs = command::needs(vector);
     if let Some(setting) = needs.intersection(&command.without).next() {
         return Some(format!(
             "the command cannot be set up with {}",

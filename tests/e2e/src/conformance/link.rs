@@ -18,7 +18,7 @@ use super::socket::{self, Command, Event, carry};
 
 /// How long is waited for what should not come. A subject that needs longer for it escapes; one that
 /// is right passes, however slow it is.
-const MOMENT: Duration = Duration::from_millis(15);
+pub(super) const MOMENT: Duration = Duration::from_millis(15);
 /// One connection. It is read all the time, so pings are answered whatever the tester waits for.
 #[derive(Debug)]
 pub struct Link {
@@ -311,11 +311,32 @@ impl Link {
                     Ok(None) | Err(_) => return Ok(()),
                 },
             };
-            // Of a connection that is closed in order the end is left.
-            let over = !self.open && matches!(event, Event::Lost(_));
-            if !over && !self.skips(&event, "")? {
-                return Err(format!("saw {event}"));
-            }
+            self.is_nothing(&event)?;
+        }
+    }
+
+    /// The same without waiting: what is here already counts.
+    ///
+    /// # Errors
+    ///
+    /// What was said.
+    pub fn nothing_here(&mut self) -> Result<(), String> {
+        while let Ok(event) = self.events.try_recv() {
+            self.ahead.push_back(event);
+        }
+        while let Some(event) = self.ahead.pop_front() {
+            self.is_nothing(&event)?;
+        }
+        Ok(())
+    }
+
+    /// Whether an event says nothing that somebody would have to look at.
+    fn is_nothing(&self, event: &Event) -> Result<(), String> {
+        // Of a connection that is closed in order the end is left.
+        let over = !self.open && matches!(event, Event::Lost(_));
+        match over || self.skips(event, "")? {
+            true => Ok(()),
+            false => Err(format!("saw {event}")),
         }
     }
 

@@ -81,6 +81,17 @@ fn the_readmes_sample_is_what_the_demo_prints_until_ctrl_c() {
 }
 
 #[test]
+fn the_readmes_report_is_what_the_conformance_suite_prints() {
+    let sample = block("text", "$ conformance agent");
+    let (line, expected) = sample.split_once('\n').unwrap();
+    let args = line.split(' ').skip(2);
+    let mut suite = Command::new(env!("CARGO_BIN_EXE_conformance"));
+    let output = suite.args(args).output().unwrap();
+    assert_eq!(String::from_utf8(output.stdout).unwrap(), expected);
+    assert!(output.status.success());
+}
+
+#[test]
 fn links_and_files_named_in_the_documentation_exist() {
     for file in [
         "README.md",

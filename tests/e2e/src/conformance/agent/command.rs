@@ -10,7 +10,7 @@ use std::{
 };
 
 use anyhow::{Context as _, Result};
-use controlplane_world::vectors::Config;
+use controlplane_world::vectors::{Config, Step, Vector, wire};
 use rustix::process::{Pid, Signal, kill_process_group};
 use tokio::{
     io::{AsyncBufReadExt as _, AsyncRead, BufReader},
@@ -164,13 +164,22 @@ fn settings(config: &Config) -> Result<[(&'static str, String); 7]> {
     ])
 }
 
-/// What of `config` needs a setting.
-pub(super) fn needs(config: &Config) -> BTreeSet<Setting> {
+/// What a conversation needs a setting for.
+pub(super) fn needs(vector: &Vector) -> BTreeSet<Setting> {
+    let config = &vector.config;
+    // What an agent tells that was told nothing.
+    let whole = |step: &Step| match step {
+        Step::Expect(pattern) => {
+            wire::kind(pattern) == "register" && pattern["payload"].get("$more").is_none()
+        }
+        _ => false,
+    };
+    let info = !config.info.is_empty() || vector.steps.iter().any(whole);
     [
         (Setting::BinaryAnswers, config.binary_answers),
         (Setting::Gateways, !config.gateways.is_empty()),
         (Setting::Identity, config.identity.is_some()),
-        (Setting::Info, !config.info.is_empty()),
+        (Setting::Info, info),
         (Setting::NoYamux, config.no_yamux),
         (Setting::TerminalTranslation, config.terminal_translation),
         (Setting::Tunnels, !config.tunnels.is_empty()),

@@ -18,7 +18,7 @@ use super::{
     server::{Asked, VERSION},
     stage::Stage,
 };
-use crate::conformance::link::Link;
+use crate::conformance::link::{Link, MOMENT};
 
 /// The tester in a conversation.
 pub(super) struct Player {
@@ -146,10 +146,9 @@ impl Player {
 
     async fn quiet(&mut self) -> Result<(), String> {
         self.settle().await?;
-        self.nothing_left().await?;
         let link = self.link.as_mut().ok_or("there is no link")?;
         link.quiet(&mut self.saved).await?;
-        self.nothing_left().await
+        self.nothing_left()
     }
 
     async fn end(&mut self) -> Result<(), String> {
@@ -157,13 +156,14 @@ impl Player {
             return self.quiet().await;
         }
         self.settle().await?;
-        self.nothing_left().await
+        tokio::time::sleep(MOMENT).await;
+        self.nothing_left()
     }
 
     /// Nothing happened that nobody looked at.
-    async fn nothing_left(&mut self) -> Result<(), String> {
+    fn nothing_left(&mut self) -> Result<(), String> {
         for link in self.link.iter_mut().chain(&mut self.old) {
-            link.nothing_left().await?;
+            link.nothing_here()?;
         }
         if let Ok(asked) = self.stage.api.asks.try_recv() {
             let head = &asked.head;

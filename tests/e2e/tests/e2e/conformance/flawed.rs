@@ -2,7 +2,6 @@
 //! reorders, drops, repeats or falsifies.
 
 use std::{
-    collections::BTreeSet,
     future::Future,
     io,
     net::SocketAddr,
@@ -18,20 +17,25 @@ use rustls::{ClientConfig, pki_types::ServerName};
 use serde_json::{Value, json};
 use tokio_tungstenite::tungstenite::{Error as WsError, Message, protocol::WebSocketConfig};
 
-/// What is wrong with an agent.
+/// `one`, `two` and `half` with what follows, as pieces of an answer.
+const ONE: &str = "b25lCg==";
+const TWO: &str = "dHdvCg==";
+const HALF: &str = "aGFsZg==";
+
+/// What is wrong with an agent, in one message of all that it says.
 #[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
 pub(crate) enum Flaw {
     #[default]
     None,
-    /// Two pieces of an answer that follow each other change places.
+    /// The head of an answer comes after the first piece of its body.
     Swaps,
-    /// The second piece of an answer is not sent.
+    /// A piece in the middle of an answer is not sent.
     Drops,
-    /// The first message of each stream is sent twice.
+    /// A piece of an answer is sent twice.
     Repeats,
     /// An answer that breaks off is said to be complete.
     FalseEnd,
-    /// A stream that fails is said to be closed in order.
+    /// A stream that broke is said to be closed in order.
     FalseClose,
 }
 
@@ -46,10 +50,10 @@ pub(crate) struct Flawed<R> {
 pub(crate) struct Bent<S> {
     inner: S,
     flaw: Flaw,
-    /// A piece that waits for the next one.
+    /// What waits for the next message.
     held: Option<Value>,
-    /// Ids of which something was seen.
-    seen: BTreeSet<String>,
+    /// What is to be falsified has begun.
+    armed: bool,
     /// Goes before anything else.
     out: Vec<Message>,
 }
@@ -60,57 +64,49 @@ impl<S> Bent<S> {
             inner,
             flaw,
             held: None,
-            seen: BTreeSet::new(),
+            armed: false,
             out: Vec::new(),
         }
     }
 
     /// What becomes of a message.
     fn bend(&mut self, mut message: Value) -> Vec<Value> {
+        if let Some(held) = self.held.take() {
+            return vec![message, held];
+        }
         let kind = message["type"].as_str().unwrap_or_default().to_string();
-        let id = message["request_id"]
-            .as_str()
-            .unwrap_or_default()
-            .to_string();
+        let payload = &mut message["payload"];
         match (self.flaw, &*kind) {
-            (Flaw::Swaps, "proxy_response_chunk") => match self.held.take() {
-                Some(held) => return vec![message, held],
-                None => {
-                    self.held = Some(message);
-                    return Vec::new();
-                }
-            },
-            (Flaw::Drops, "proxy_response_chunk") => {
-                if !self.seen.insert(id) {
-                    return Vec::new();
-                }
+            (Flaw::Swaps, "proxy_response_header")
+                if payload["headers"].to_string().contains("text/plain") =>
+            {
+                self.held = Some(message);
+                return Vec::new();
             }
-            (Flaw::Repeats, "proxy_websocket_data") => {
-                if self.seen.insert(id) {
-                    return vec![message.clone(), message];
-                }
+            (Flaw::Drops, "proxy_response_chunk") if payload["data"] == TWO => return Vec::new(),
+            (Flaw::Repeats, "proxy_response_chunk") if payload["data"] == ONE => {
+                return vec![message.clone(), message];
             }
-            (Flaw::FalseEnd, "proxy_response_abort") => {
+            (Flaw::FalseEnd, "proxy_response_chunk") => self.armed |= payload["data"] == HALF,
+            (Flaw::FalseEnd, "proxy_response_abort") if self.armed => {
                 message["type"] = "proxy_response_end".into();
                 message["payload"] = json!({});
             }
-            (Flaw::FalseClose, "proxy_error") if self.is_of_stream(&message) => {
-                self.seen.insert(id);
-                return Vec::new();
+            (Flaw::FalseClose, "proxy_error") => {
+                self.armed = payload["error"]
+                    .to_string()
+                    .contains("without a close frame");
+                if self.armed {
+                    return Vec::new();
+                }
             }
-            (Flaw::FalseClose, "proxy_websocket_close") if self.seen.contains(&id) => {
-                message["payload"]["code"] = 1000.into();
-                message["payload"]["reason"] = "".into();
+            (Flaw::FalseClose, "proxy_websocket_close") if self.armed => {
+                payload["code"] = 1000.into();
+                payload["reason"] = "".into();
             }
             _ => {}
         }
-        let held = self.held.take();
-        held.into_iter().chain([message]).collect()
-    }
-
-    /// An error of a stream names it a second time (P-110).
-    fn is_of_stream(&self, message: &Value) -> bool {
-        message["payload"].get("request_id").is_some()
+        vec![message]
     }
 }
 
