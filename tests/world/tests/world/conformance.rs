@@ -87,6 +87,11 @@ fn faults(text: &str, there: &BTreeMap<&str, BTreeSet<String>>) -> Vec<String> {
             _ => faults.extend(unknown(cell, there)),
         }
     }
+    let life = rows(text, "Life of a link");
+    if life.is_empty() {
+        faults.push("there is nothing of the life of a link".into());
+    }
+    faults.extend(life.iter().flat_map(|(_, cell)| unknown(cell, there)));
     if tests.len() != LAST {
         faults.push(format!("{} rows instead of {LAST}", tests.len()));
     }
@@ -115,6 +120,14 @@ fn a_wrong_row_is_noticed() {
         (
             "a test is elsewhere",
             text.replace("core `t015", "agent `t015"),
+        ),
+        (
+            "a test of the second table is gone",
+            text.replace("`a_thousand_streams", "`a_million_streams"),
+        ),
+        (
+            "the second table is gone",
+            text.replace("## Life", "## Death"),
         ),
         (
             "a cell is empty",

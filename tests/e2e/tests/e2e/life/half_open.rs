@@ -10,6 +10,7 @@ use controlplane_driver::{
     Backoff, ControllerConfig, Failure, Hub, Limits, Meter, OpenError, Periods, Reason, Request,
     Responder, Runtime, State, websocket_config,
 };
+use controlplane_tokio::Tokio;
 use tokio::net::TcpListener;
 use tokio_util::compat::{FuturesAsyncReadCompatExt, TokioAsyncReadCompatExt};
 
@@ -37,10 +38,10 @@ fn hasty() -> Periods {
     }
 }
 
-async fn controller<R: Runtime>(runtime: R) -> (Hub, SocketAddr) {
+async fn controller() -> (Hub, SocketAddr) {
     let mut config = ControllerConfig::new("6f1c", "prod");
     config.periods = hasty();
-    let hub = Hub::start(runtime, config).unwrap();
+    let hub = Hub::start(Tokio, config).unwrap();
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let address = listener.local_addr().unwrap();
     let accepting = hub.clone();
@@ -68,7 +69,7 @@ async fn hang(request: Request, responder: Responder) {
 }
 
 async fn given_up<R: Runtime>(runtime: R, fast: bool) {
-    let (hub, address) = controller(runtime.clone()).await;
+    let (hub, address) = controller().await;
     let cable = Cable::to(address).await.unwrap();
     let agent = agent(runtime, cable.address)
         .yamux(fast)
@@ -93,19 +94,7 @@ async fn given_up<R: Runtime>(runtime: R, fast: bool) {
     let registered = agent.state();
     let start = Instant::now();
     cable.swallow();
-    eprintln!("swallow");
-    let (state, failure) = tokio::join!(
-        async {
-            let s = agent.changed(&registered).await;
-            eprintln!("state {s:?}");
-            s
-        },
-        async {
-            let f = answer.next().await;
-            eprintln!("failure {f:?}");
-            f
-        }
-    );
+    let (state, failure) = tokio::join!(agent.changed(&registered), answer.next());
     let State::Waiting { reason, .. } = state else {
         panic!("{state:?}")
     };
