@@ -72,7 +72,7 @@ enum Role {
     },
     /// Tests a controller
     Controller {
-        /// Where agents find it, such as https://controller.example.com
+        /// Where agents find it, by https:// or wss://
         #[arg(long, value_name = "URL")]
         url: String,
         /// Token of an agent whose cluster has no other agent meanwhile
