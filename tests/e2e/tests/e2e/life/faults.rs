@@ -129,166 +129,162 @@ async fn follow<R: Runtime>(agent: &Agent<R>, scene: Option<&Scene>, states: &mu
     states.push(format!("dials again: {again}"));
 }
 
-/// All of them: what happens, and what must be said.
-fn faults() -> Vec<Fault> {
-    let (ours, theirs) = (Authority::new("ours"), Authority::new("theirs"));
-    let good = ours.server(Flaw::None, None);
-    let fault = |place: Place, hasty: bool, states: &[&str]| Fault {
-        place,
-        tls: Some(good.clone()),
-        trusted: ours.trusted(),
-        hasty,
-        states: states.iter().copied().map(String::from).collect(),
-    };
-    let lost = |text: &str| format!("waits after failure 1: connection lost: {text}");
-    let again = "dials again: true";
-    let mut faults = vec![
-        fault(
-            Place::Nobody,
-            false,
-            &[&lost("connecting to 127.0.0.1:PORT: "), again],
-        ),
-        fault(
-            Place::NoName,
-            false,
-            &[&lost("resolving no-such-host.invalid: "), again],
-        ),
-        fault(
-            Place::Controller(Act::CutTcp),
-            false,
-            &[&lost("TLS with 127.0.0.1: "), again],
-        ),
-        fault(
-            Place::Controller(Act::NoTls),
-            false,
-            &[&lost("TLS with 127.0.0.1: "), again],
-        ),
-        fault(
-            Place::Controller(Act::CutUpgrade),
-            false,
-            &[&lost("WebSocket upgrade: "), again],
-        ),
-        fault(
-            Place::Controller(Act::Answer(NO_HTTP)),
-            false,
-            &[&lost("WebSocket upgrade: "), again],
-        ),
-        fault(
-            Place::Controller(Act::Answer(OTHER_KEY)),
-            false,
-            &[&lost("WebSocket upgrade: "), again],
-        ),
-        fault(
-            Place::Controller(Act::CutRegister),
-            false,
-            &[&lost(""), again],
-        ),
-    ];
-    let too_long = "waits after failure 1: the connection took too long to establish";
-    let unanswered = "waits after failure 1: the registration was not answered in time";
-    faults.extend([
-        fault(Place::Controller(Act::SilentTcp), true, &[too_long, again]),
-        fault(
-            Place::Controller(Act::SilentUpgrade),
-            true,
-            &[too_long, again],
-        ),
-        fault(
-            Place::Controller(Act::SilentRegister),
-            true,
-            &[unanswered, again],
-        ),
-    ]);
-    let no_room = "waits after failure 1: registration refused: no room for another cluster";
-    faults.push(fault(
-        Place::Controller(Act::RefuseRegister),
-        false,
-        &[no_room, again],
-    ));
-    for (answer, status, next) in [
-        (UNAUTHORIZED, 401, "waits long"),
-        (FORBIDDEN, 403, "waits long"),
-        (BUSY, 429, "waits long"),
-        (DOWN, 503, "waits long"),
-        (GONE, 503, again),
-        (MOVED, 302, again),
-        (FINE, 200, again),
-    ] {
-        let text = match status {
-            401 | 403 => format!("the server refused the agent's token (HTTP status {status})"),
-            _ => format!("the server refused the connection with HTTP status {status}"),
+const AGAIN: &str = "dials again: true";
+const TOO_LONG: &str = "waits after failure 1: the connection took too long to establish";
+const UNANSWERED: &str = "waits after failure 1: the registration was not answered in time";
+const NO_ROOM: &str = "waits after failure 1: registration refused: no room for another cluster";
+
+fn lost(text: &str) -> String {
+    format!("waits after failure 1: connection lost: {text}")
+}
+
+/// What makes faults of one authority's agents.
+struct Maker(Authority);
+
+impl Maker {
+    fn fault(&self, place: Place, hasty: bool, states: &[&str]) -> Fault {
+        Fault {
+            place,
+            tls: Some(self.0.server(Flaw::None, None)),
+            trusted: self.0.trusted(),
+            hasty,
+            states: states.iter().copied().map(String::from).collect(),
+        }
+    }
+
+    /// The connection does not come about.
+    fn dialling(&self) -> Vec<Fault> {
+        let broken = [
+            (Place::Nobody, "connecting to 127.0.0.1:PORT: "),
+            (Place::NoName, "resolving no-such-host.invalid: "),
+            (Place::Controller(Act::CutTcp), "TLS with 127.0.0.1: "),
+            (Place::Controller(Act::NoTls), "TLS with 127.0.0.1: "),
+            (Place::Controller(Act::CutUpgrade), "WebSocket upgrade: "),
+            (
+                Place::Controller(Act::Answer(NO_HTTP)),
+                "WebSocket upgrade: ",
+            ),
+            (
+                Place::Controller(Act::Answer(OTHER_KEY)),
+                "WebSocket upgrade: ",
+            ),
+            (Place::Controller(Act::CutRegister), ""),
+        ];
+        let broken = broken.map(|(place, text)| self.fault(place, false, &[&lost(text), AGAIN]));
+        let silent = [
+            (Act::SilentTcp, TOO_LONG),
+            (Act::SilentUpgrade, TOO_LONG),
+            (Act::SilentRegister, UNANSWERED),
+        ];
+        let hasty = |(act, text)| self.fault(Place::Controller(act), true, &[text, AGAIN]);
+        let refused = Place::Controller(Act::RefuseRegister);
+        let refused = self.fault(refused, false, &[NO_ROOM, AGAIN]);
+        broken
+            .into_iter()
+            .chain(silent.map(hasty))
+            .chain([refused])
+            .collect()
+    }
+
+    /// The upgrade is answered with something else.
+    fn answered(&self) -> Vec<Fault> {
+        let long = "waits long";
+        let answers = [
+            (
+                UNAUTHORIZED,
+                "refused the agent's token (HTTP status 401)",
+                long,
+            ),
+            (
+                FORBIDDEN,
+                "refused the agent's token (HTTP status 403)",
+                long,
+            ),
+            (BUSY, "refused the connection with HTTP status 429", long),
+            (DOWN, "refused the connection with HTTP status 503", long),
+            (GONE, "refused the connection with HTTP status 503", AGAIN),
+            (MOVED, "refused the connection with HTTP status 302", AGAIN),
+            (FINE, "refused the connection with HTTP status 200", AGAIN),
+        ];
+        let fault = |(answer, text, next)| {
+            let text = format!("waits after failure 1: the server {text}");
+            self.fault(
+                Place::Controller(Act::Answer(answer)),
+                false,
+                &[&text, next],
+            )
         };
-        let text = format!("waits after failure 1: {text}");
-        faults.push(fault(
-            Place::Controller(Act::Answer(answer)),
-            false,
-            &[&text, next],
-        ));
+        answers.map(fault).into()
     }
-    let registered = "registered as 6f1c";
-    let closed =
-        |code: u16| format!("waits after failure 1: closed by the peer: code {code} \"because\"");
-    let waits = "waits after failure 1: ";
-    for (then, text) in [
-        (Then::Cut, lost("")),
-        (Then::Close(1000), closed(1000)),
-        (Then::Close(1011), closed(1011)),
-        (Then::Close(4000), closed(4000)),
-        (Then::TooBig, waits.into()),
-        (Then::NoFrame, waits.into()),
-        (Then::NoText, waits.into()),
-    ] {
-        faults.push(fault(
-            Place::Controller(Act::Registered(then)),
-            false,
-            &[registered, &text, again],
-        ));
+
+    /// Something happens to an agent that is registered.
+    fn registered(&self) -> Vec<Fault> {
+        let closed =
+            |code| format!("waits after failure 1: closed by the peer: code {code} \"because\"");
+        let any = || String::from("waits after failure 1: ");
+        let thens = [
+            (Then::Cut, lost("")),
+            (Then::Close(1000), closed(1000)),
+            (Then::Close(1011), closed(1011)),
+            (Then::Close(4000), closed(4000)),
+            (Then::TooBig, any()),
+            (Then::NoFrame, any()),
+            (Then::NoText, any()),
+        ];
+        let fault = |(then, text): (Then, String)| {
+            let place = Place::Controller(Act::Registered(then));
+            self.fault(place, false, &["registered as 6f1c", &text, AGAIN])
+        };
+        thens.map(fault).into()
     }
-    let stale = Authority::new("ours");
-    let clients = Authority::new("clients");
-    let invalid = "TLS with 127.0.0.1: invalid peer certificate: ";
-    for (config, text) in [
-        (
-            ours.server(Flaw::Name, None),
-            lost(&format!("{invalid}certificate not valid for name")),
-        ),
-        (
-            ours.server(Flaw::Expired, None),
-            lost(&format!("{invalid}certificate expired")),
-        ),
-        (
-            ours.server(Flaw::NotYet, None),
-            lost(&format!("{invalid}certificate not valid yet")),
-        ),
-        (
-            theirs.server(Flaw::None, None),
-            lost(&format!(
-                "{invalid}UnknownIssuer (its certificate's issuer is not trusted"
-            )),
-        ),
-        (
-            stale.server(Flaw::None, None),
-            lost(&format!(
-                "{invalid}BadSignature (its certificate's issuer is not trusted"
-            )),
-        ),
-        (
-            ours.server(Flaw::None, Some(&clients)),
-            lost("WebSocket upgrade: "),
-        ),
-    ] {
-        faults.push(Fault {
-            tls: Some(config),
-            ..fault(Place::Controller(Act::Serve), false, &[&text, again])
-        });
+
+    /// One side does not trust the other.
+    fn untrusted(&self) -> Vec<Fault> {
+        let (ours, theirs) = (&self.0, Authority::new("theirs"));
+        let (stale, clients) = (Authority::new("ours"), Authority::new("clients"));
+        let hint = "(its certificate's issuer is not trusted";
+        let unknown = format!("UnknownIssuer {hint}");
+        let other_key = format!("BadSignature {hint}");
+        let servers = [
+            (
+                ours.server(Flaw::Name, None),
+                "certificate not valid for name",
+            ),
+            (ours.server(Flaw::Expired, None), "certificate expired"),
+            (ours.server(Flaw::NotYet, None), "certificate not valid yet"),
+            (theirs.server(Flaw::None, None), &unknown),
+            (stale.server(Flaw::None, None), &other_key),
+        ];
+        let mut servers = servers
+            .map(|(server, text)| {
+                let invalid = "TLS with 127.0.0.1: invalid peer certificate: ";
+                (server, lost(&format!("{invalid}{text}")))
+            })
+            .to_vec();
+        let asks = ours.server(Flaw::None, Some(&clients));
+        servers.push((asks, lost("WebSocket upgrade: ")));
+        let fault = |(server, text): (Arc<ServerConfig>, String)| Fault {
+            tls: Some(server),
+            ..self.fault(Place::Controller(Act::Serve), false, &[&text, AGAIN])
+        };
+        servers.into_iter().map(fault).collect()
     }
-    faults
+
+    fn all(&self) -> Vec<Fault> {
+        let parts = [
+            self.dialling(),
+            self.answered(),
+            self.registered(),
+            self.untrusted(),
+        ];
+        parts.into_iter().flatten().collect()
+    }
 }
 
 #[test]
 fn every_fault_looks_the_same_on_both_runtimes() {
     block_on(async {
-        let faults = faults();
+        let faults = Maker(Authority::new("ours")).all();
         let told = faults.iter().map(async |fault| {
             let tokio = seen(Tokio, fault).await;
             let async_std = seen(AsyncStd, fault).await;

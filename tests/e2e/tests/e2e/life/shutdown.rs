@@ -23,20 +23,28 @@ const BOUND: Duration = Duration::from_secs(20);
 /// Never needed: nothing is open.
 const GRACE: Duration = Duration::from_secs(3600);
 
-/// Stops it, and sees that it has stopped.
-async fn stops<R: Runtime>(agent: Agent<R>, scene: &Scene, what: &str) {
+/// Longer than the first delay between two dials.
+const DELAY: Duration = Duration::from_millis(2500);
+
+/// Stops it, and sees that it has stopped; returns how often it dialled until then.
+async fn stops<R: Runtime>(agent: Agent<R>, scene: &Scene, what: &str) -> usize {
     let stopped = timeout(BOUND, agent.shutdown(GRACE)).await;
     assert!(stopped.is_ok(), "{what}: the shutdown takes too long");
     assert_eq!(agent.state(), State::Stopped, "{what}");
-    let dials = scene.dials();
-    drop(agent);
-    // Longer than its delays between two dials.
-    tokio::time::sleep(Duration::from_millis(200)).await;
-    assert_eq!(scene.dials(), dials, "{what}: it dialled after its end");
+    scene.dials()
+}
+
+/// Nobody dials these any more.
+async fn silent(stopped: &[(Scene, usize)]) {
+    tokio::time::sleep(DELAY).await;
+    for (scene, dials) in stopped {
+        assert_eq!(scene.dials(), *dials, "it dialled after its end");
+    }
 }
 
 async fn a_shutdown_at_any_step_of_the_dial_ends_at_once<R: Runtime>(runtime: R) {
     let authority = Authority::new("ours");
+    let mut stopped = Vec::new();
     for act in [
         Act::SilentTcp,
         Act::SilentUpgrade,
@@ -51,8 +59,10 @@ async fn a_shutdown_at_any_step_of_the_dial_ends_at_once<R: Runtime>(runtime: R)
         if act == Act::Registered(Then::Cut) {
             agent.registered().await.unwrap();
         }
-        stops(agent, &scene, &format!("{act:?}")).await;
+        let dials = stops(agent, &scene, &format!("{act:?}")).await;
+        stopped.push((scene, dials));
     }
+    silent(&stopped).await;
 }
 
 async fn a_shutdown_while_waiting_ends_at_once<R: Runtime>(runtime: R) {
@@ -63,7 +73,8 @@ async fn a_shutdown_while_waiting_ends_at_once<R: Runtime>(runtime: R) {
     while !matches!(state, State::Waiting { .. }) {
         state = agent.changed(&state).await;
     }
-    stops(agent, &scene, "waiting").await;
+    let dials = stops(agent, &scene, "waiting").await;
+    silent(&[(scene, dials)]).await;
 }
 
 /// The connection is lost while the agent drains, and it does not look for another one.
@@ -75,5 +86,6 @@ async fn a_shutdown_beside_a_lost_link_ends_within_its_grace<R: Runtime>(runtime
     let agent = scene.agent(runtime, authority.trusted()).start().unwrap();
     agent.registered().await.unwrap();
     scene.go.notify_one();
-    stops(agent, &scene, "lost").await;
+    let dials = stops(agent, &scene, "lost").await;
+    silent(&[(scene, dials)]).await;
 }
