@@ -175,10 +175,10 @@ async fn converse(
 fn lacks(command: &Command, vector: &Vector, options: &Options) -> Option<String> {
     let needs = command::needs(vector);
     if let Some(setting) = needs.intersection(&command.without).next() {
-        return Some(format!(
-            "the command cannot be set up with {}",
-            setting.name()
-        ));
+        return Some(match setting {
+            Setting::FastMode => "the command has no fast mode".into(),
+            setting => format!("the command cannot be set up with {}", setting.name()),
+        });
     }
     if is_plain(vector) {
         return Some("it needs a link that is not encrypted".into());

@@ -32,6 +32,8 @@ const LAST_WORDS: Duration = Duration::from_secs(1);
 pub enum Setting {
     /// `CONFORMANCE_BINARY_ANSWERS`.
     BinaryAnswers,
+    /// It has no fast mode.
+    FastMode,
     /// `CONFORMANCE_GATEWAYS`.
     Gateways,
     /// `CONFORMANCE_IDENTITY`.
@@ -174,9 +176,17 @@ pub(super) fn needs(vector: &Vector) -> BTreeSet<Setting> {
         }
         _ => false,
     };
+    let fast = |step: &Step| match step {
+        Step::Expect(pattern) => {
+            let payload = &pattern["payload"];
+            payload["use_yamux"] == true || payload["features"]["supports_yamux"] == true
+        }
+        _ => false,
+    };
     let info = !config.info.is_empty() || vector.steps.iter().any(whole);
     [
         (Setting::BinaryAnswers, config.binary_answers),
+        (Setting::FastMode, vector.steps.iter().any(fast)),
         (Setting::Gateways, !config.gateways.is_empty()),
         (Setting::Identity, config.identity.is_some()),
         (Setting::Info, info),
