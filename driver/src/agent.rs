@@ -19,13 +19,14 @@ use tokio::sync::watch;
 use self::side::{AgentSide, Command};
 use crate::{
     answers::Answers,
-    dial::{Dial, Endpoint, SeenCertificate, UrlError},
+    dial::{Dial, Endpoint, UrlError},
     handler::{Handler, SharedHandler},
     proxy::Proxies,
     run::{self, Loop, Origin, SharedStats},
     runtime::Runtime,
     secret::{TokenError, TokenSource},
     tls::{TlsError, TlsOptions, TlsSource},
+    tls_io::SeenCertificate,
     upstream::{Kubernetes, KubernetesConfig, UpstreamError},
 };
 

@@ -2,7 +2,7 @@
 
 use std::{
     net::SocketAddr,
-    sync::{Arc, Mutex, PoisonError},
+    sync::Arc,
     time::{Duration, SystemTime},
 };
 
@@ -12,7 +12,7 @@ use http::{
     HeaderValue, Request, Uri,
     header::{AUTHORIZATION, RETRY_AFTER, USER_AGENT},
 };
-use rustls::pki_types::{CertificateDer, ServerName};
+use rustls::pki_types::ServerName;
 use thiserror::Error;
 use tungstenite::{Error as WsError, client::IntoClientRequest};
 
@@ -23,6 +23,7 @@ use crate::{
     runtime::{Runtime, timeout},
     secret::TokenSource,
     tls::TlsSource,
+    tls_io::SeenCertificate,
 };
 
 /// Path of the controller's endpoint, whatever the path of its URL (P-001).
@@ -230,21 +231,6 @@ pub(crate) struct Dial {
     pub(crate) token: TokenSource,
     pub(crate) limits: Limits,
     pub(crate) seen: SeenCertificate,
-}
-
-/// The certificate that the server showed at the last dial. Clones are of the same one.
-#[derive(Clone, Debug, Default)]
-pub(crate) struct SeenCertificate(Arc<Mutex<Option<CertificateDer<'static>>>>);
-
-impl SeenCertificate {
-    pub(crate) fn get(&self) -> Option<CertificateDer<'static>> {
-        let seen = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        seen.clone()
-    }
-
-    fn set(&self, certificate: Option<CertificateDer<'static>>) {
-        *self.0.lock().unwrap_or_else(PoisonError::into_inner) = certificate;
-    }
 }
 
 impl Dial {

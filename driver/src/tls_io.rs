@@ -4,6 +4,7 @@
 use std::{
     fmt, io,
     pin::Pin,
+    sync::{Arc, Mutex, PoisonError},
     task::{Context, Poll},
 };
 
@@ -42,6 +43,21 @@ impl TlsIo {
     #[must_use]
     pub const fn certificate(&self) -> Option<&CertificateDer<'static>> {
         self.certificate.as_ref()
+    }
+}
+
+/// The certificate that the server showed at the last dial. Clones are of the same one.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct SeenCertificate(Arc<Mutex<Option<CertificateDer<'static>>>>);
+
+impl SeenCertificate {
+    pub(crate) fn get(&self) -> Option<CertificateDer<'static>> {
+        let seen = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        seen.clone()
+    }
+
+    pub(crate) fn set(&self, certificate: Option<CertificateDer<'static>>) {
+        *self.0.lock().unwrap_or_else(PoisonError::into_inner) = certificate;
     }
 }
 
