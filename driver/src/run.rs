@@ -200,17 +200,23 @@ impl<S: Side> State<S> {
             while let Some(action) = self.inner.machine.poll(Socket::Blocked) {
                 self.perform(action);
             }
-            let mut sent = false;
+            let mut again = false;
             for conn in self.links.conns() {
-                sent |= self.write(conn, cx);
+                again |= self.write(conn, cx);
             }
-            if !sent {
-                break;
+            if again {
+                continue;
             }
-        }
-        for conn in self.links.conns() {
-            if self.links.poll_flush(conn, cx) {
-                self.input(Input::Wrote(conn));
+            for conn in self.links.conns() {
+                if self.links.poll_flush(conn, cx) {
+                    self.input(Input::Wrote(conn));
+                    // Like every input it may leave something to do, and nothing else comes to
+                    // remind of that: a deadline may have passed by now.
+                    again = true;
+                }
+            }
+            if !again {
+                return;
             }
         }
     }
