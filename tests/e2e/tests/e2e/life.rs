@@ -3,6 +3,7 @@
 mod certificates;
 mod faults;
 mod half_open;
+mod leap;
 mod many;
 mod scene;
 mod shutdown;
