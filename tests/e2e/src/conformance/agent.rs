@@ -149,9 +149,14 @@ async fn converse(
             let clock = Clock::Paced(pace.clone(), pace.now());
             let mut player = Player::new(stage, clock, connecting, options.patience);
             let outcome = play(&mut player).await;
-            drop((player, agent));
+            drop(player);
+            let left = match &outcome {
+                Ok(()) => here::emptied(&*agent, options.patience).await,
+                Err(_) => Ok(()),
+            };
+            drop(agent);
             pace.finish();
-            outcome
+            outcome.and(left)
         }
         Kind::Command(command) => {
             let process = command.start(&url, &stage, scene.config).await;

@@ -1,6 +1,6 @@
 //! An agent in this process, in the tester's time.
 
-use std::{any::Any, sync::Arc};
+use std::{sync::Arc, time::Duration};
 
 use controlplane_driver::{
     Agent, AgentInfo, Kubernetes, KubernetesConfig, Roots, Runtime, TlsOptions, Token, TokenSource,
@@ -15,7 +15,44 @@ use super::{
 };
 
 /// A running agent, which stops when it is dropped.
-pub(super) type Running = Box<dyn Any + Send>;
+pub(super) type Running = Box<dyn Tables>;
+
+/// What an agent counts, as its metrics tell.
+pub(super) trait Tables: Send + Sync {
+    /// What is in its tables.
+    fn held(&self) -> Option<String>;
+}
+
+impl<R: Runtime> Tables for Agent<R> {
+    fn held(&self) -> Option<String> {
+        let stats = self.stats();
+        let held = [stats.streams_open, stats.held_in, stats.held_out];
+        let [streams, incoming, outgoing] = held;
+        held.iter().any(|count| *count > 0).then(|| {
+            format!(
+                "{streams} streams, {incoming} bytes for local ends and {outgoing} for the link"
+            )
+        })
+    }
+}
+
+/// Returns once the agent, whose tester has gone, holds nothing any more; an error where it still
+/// does after `patience`.
+pub(super) async fn emptied(agent: &dyn Tables, patience: Duration) -> Result<(), String> {
+    let emptied = async {
+        while agent.held().is_some() {
+            tokio::time::sleep(LOOK).await;
+        }
+    };
+    let waited = tokio::time::timeout(patience, emptied).await;
+    waited.map_err(|_| {
+        let held = agent.held().unwrap_or_default();
+        format!("after its link was gone the agent still held {held}")
+    })
+}
+
+/// Between two looks.
+const LOOK: Duration = Duration::from_millis(2);
 
 /// Starts agents on some runtime.
 pub(super) trait Start: Send + Sync {
