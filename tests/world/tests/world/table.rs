@@ -50,6 +50,7 @@ fn tests(source: &str) -> BTreeSet<&str> {
         "in_both_worlds! {",
         "in_both_worlds_within! {",
         "on_both_names! {",
+        "on_both_slowly! {",
     ];
     for line in source.lines().map(str::trim) {
         if in_macro {
