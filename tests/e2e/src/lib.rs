@@ -6,3 +6,4 @@ pub mod metrics;
 pub mod standin;
 pub mod tour;
 pub mod world;
+pub mod wrapping;

@@ -5,8 +5,6 @@ use std::{
     collections::BTreeSet,
     fs,
     future::Future,
-    io,
-    net::SocketAddr,
     path::{Path, PathBuf},
     pin::pin,
     process::Command,
@@ -14,21 +12,19 @@ use std::{
         Arc,
         atomic::{AtomicUsize, Ordering},
     },
-    time::{Duration, Instant},
+    time::Duration,
 };
 
 use controlplane_async_std::AsyncStd;
 use controlplane_driver::{
-    Kubernetes, KubernetesConfig, Metered, RequestHead, Roots, Runtime, Token, TokenSource,
+    Kubernetes, KubernetesConfig, RequestHead, Roots, Runtime, Token, TokenSource,
 };
-use controlplane_e2e::standin::{Options, StandIn};
+use controlplane_e2e::{
+    left_to,
+    standin::{Options, StandIn},
+};
 use controlplane_tokio::Tokio;
-use rustls::{
-    ClientConfig,
-    pki_types::{CertificateDer, ServerName},
-};
 use tokio::runtime::Handle;
-use tokio_tungstenite::tungstenite::{Error as WsError, protocol::WebSocketConfig};
 
 use crate::bench::{block_on, head, pair_in, rest};
 
@@ -183,62 +179,7 @@ impl<R: Runtime> Runtime for Watched<R> {
     type Timer = R::Timer;
     type Udp = R::Udp;
 
-    fn name(&self) -> &'static str {
-        self.0.name()
-    }
-
-    fn resolve(
-        &self,
-        host: String,
-        port: u16,
-    ) -> impl Future<Output = io::Result<Vec<SocketAddr>>> + Send + 'static {
-        self.0.resolve(host, port)
-    }
-
-    fn tcp(
-        &self,
-        address: SocketAddr,
-    ) -> impl Future<Output = io::Result<Self::Io>> + Send + 'static {
-        self.0.tcp(address)
-    }
-
-    fn udp(
-        &self,
-        address: SocketAddr,
-    ) -> impl Future<Output = io::Result<Self::Udp>> + Send + 'static {
-        self.0.udp(address)
-    }
-
-    fn tls(
-        &self,
-        io: Self::Io,
-        config: Arc<ClientConfig>,
-        name: ServerName<'static>,
-    ) -> impl Future<Output = io::Result<Self::Io>> + Send + 'static {
-        self.0.tls(io, config, name)
-    }
-
-    fn peer_certificate(io: &Self::Io) -> Option<CertificateDer<'static>> {
-        R::peer_certificate(io)
-    }
-
-    fn websocket(
-        &self,
-        request: http::Request<()>,
-        io: Metered<Self::Io>,
-        config: WebSocketConfig,
-    ) -> impl Future<Output = Result<Self::Socket, WsError>> + Send + 'static {
-        self.0.websocket(request, io, config)
-    }
-
-    fn websocket_over(
-        &self,
-        io: Metered<Self::Io>,
-        read: Vec<u8>,
-        config: WebSocketConfig,
-    ) -> impl Future<Output = Self::Socket> + Send + 'static {
-        self.0.websocket_over(io, read, config)
-    }
+    left_to!(0: name resolve tcp udp tls websocket timer now);
 
     fn spawn(&self, task: impl Future<Output = ()> + Send + 'static) {
         let polls = self.1.clone();
@@ -253,14 +194,6 @@ impl<R: Runtime> Runtime for Watched<R> {
             })
             .await;
         });
-    }
-
-    fn timer(&self, at: Instant) -> Self::Timer {
-        self.0.timer(at)
-    }
-
-    fn now(&self) -> Instant {
-        self.0.now()
     }
 }
 

@@ -14,14 +14,11 @@ use std::{
 use controlplane_driver::{Datagrams, Metered, Runtime};
 use controlplane_world::vectors::step::Transport;
 use futures_util::{Sink, Stream};
-use rustls::{
-    ClientConfig,
-    pki_types::{CertificateDer, ServerName},
-};
 use tokio::sync::{mpsc, oneshot};
 use tokio_tungstenite::tungstenite::{Error as WsError, Message, protocol::WebSocketConfig};
 
 use super::pace::{Pace, PacedTimer, Watched};
+use crate::left_to;
 
 /// Where a connection to a service leads, if it is taken.
 #[derive(Debug)]
@@ -221,9 +218,7 @@ impl<R: Runtime> Runtime for Paced<R> {
     type Timer = PacedTimer;
     type Udp = Held<R::Udp>;
 
-    fn name(&self) -> &'static str {
-        self.inner.name()
-    }
+    left_to!(inner: name tls);
 
     fn resolve(
         &self,
@@ -273,19 +268,6 @@ impl<R: Runtime> Runtime for Paced<R> {
                 _held: Some(taken.held),
             })
         }
-    }
-
-    fn tls(
-        &self,
-        io: Self::Io,
-        config: Arc<ClientConfig>,
-        name: ServerName<'static>,
-    ) -> impl Future<Output = io::Result<Self::Io>> + Send + 'static {
-        self.inner.tls(io, config, name)
-    }
-
-    fn peer_certificate(io: &Self::Io) -> Option<CertificateDer<'static>> {
-        R::peer_certificate(io)
     }
 
     fn websocket(

@@ -3,20 +3,13 @@
 
 use std::{
     future::Future,
-    io,
-    net::SocketAddr,
     pin::Pin,
-    sync::Arc,
     task::{Context, Poll},
-    time::Instant,
 };
 
 use controlplane_driver::{Metered, Runtime, WebSocket};
+use controlplane_e2e::left_to;
 use futures_util::{Sink, Stream};
-use rustls::{
-    ClientConfig,
-    pki_types::{CertificateDer, ServerName},
-};
 use serde_json::{Value, json};
 use tokio_tungstenite::tungstenite::{Error as WsError, Message, protocol::WebSocketConfig};
 
@@ -166,44 +159,7 @@ impl<R: Runtime> Runtime for Flawed<R> {
     type Timer = R::Timer;
     type Udp = R::Udp;
 
-    fn name(&self) -> &'static str {
-        self.inner.name()
-    }
-
-    fn resolve(
-        &self,
-        host: String,
-        port: u16,
-    ) -> impl Future<Output = io::Result<Vec<SocketAddr>>> + Send + 'static {
-        self.inner.resolve(host, port)
-    }
-
-    fn tcp(
-        &self,
-        address: SocketAddr,
-    ) -> impl Future<Output = io::Result<Self::Io>> + Send + 'static {
-        self.inner.tcp(address)
-    }
-
-    fn udp(
-        &self,
-        address: SocketAddr,
-    ) -> impl Future<Output = io::Result<Self::Udp>> + Send + 'static {
-        self.inner.udp(address)
-    }
-
-    fn tls(
-        &self,
-        io: Self::Io,
-        config: Arc<ClientConfig>,
-        name: ServerName<'static>,
-    ) -> impl Future<Output = io::Result<Self::Io>> + Send + 'static {
-        self.inner.tls(io, config, name)
-    }
-
-    fn peer_certificate(io: &Self::Io) -> Option<CertificateDer<'static>> {
-        R::peer_certificate(io)
-    }
+    left_to!(inner: name resolve tcp udp tls spawn timer);
 
     fn websocket(
         &self,
@@ -225,13 +181,5 @@ impl<R: Runtime> Runtime for Flawed<R> {
         let opening = self.inner.websocket_over(io, read, config);
         // Toward the Kubernetes API it is right.
         async move { Bent::new(opening.await, Flaw::None) }
-    }
-
-    fn spawn(&self, task: impl Future<Output = ()> + Send + 'static) {
-        self.inner.spawn(task);
-    }
-
-    fn timer(&self, at: Instant) -> Self::Timer {
-        self.inner.timer(at)
     }
 }

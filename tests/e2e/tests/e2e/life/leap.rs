@@ -2,8 +2,6 @@
 //! noticed although nothing comes any more that would remind of it.
 
 use std::{
-    io,
-    net::SocketAddr,
     pin::Pin,
     sync::{
         Arc,
@@ -14,11 +12,8 @@ use std::{
 };
 
 use controlplane_driver::{Disconnect, Metered, Periods, Runtime, State};
+use controlplane_e2e::left_to;
 use futures_util::{Sink, Stream};
-use rustls::{
-    ClientConfig,
-    pki_types::{CertificateDer, ServerName},
-};
 use serde_json::json;
 use tokio_tungstenite::tungstenite::{Error as WsError, Message, protocol::WebSocketConfig};
 
@@ -109,44 +104,7 @@ impl<R: Runtime> Runtime for Leaping<R> {
     type Timer = R::Timer;
     type Udp = R::Udp;
 
-    fn name(&self) -> &'static str {
-        self.inner.name()
-    }
-
-    fn resolve(
-        &self,
-        host: String,
-        port: u16,
-    ) -> impl Future<Output = io::Result<Vec<SocketAddr>>> + Send + 'static {
-        self.inner.resolve(host, port)
-    }
-
-    fn tcp(
-        &self,
-        address: SocketAddr,
-    ) -> impl Future<Output = io::Result<Self::Io>> + Send + 'static {
-        self.inner.tcp(address)
-    }
-
-    fn udp(
-        &self,
-        address: SocketAddr,
-    ) -> impl Future<Output = io::Result<Self::Udp>> + Send + 'static {
-        self.inner.udp(address)
-    }
-
-    fn tls(
-        &self,
-        io: Self::Io,
-        config: Arc<ClientConfig>,
-        name: ServerName<'static>,
-    ) -> impl Future<Output = io::Result<Self::Io>> + Send + 'static {
-        self.inner.tls(io, config, name)
-    }
-
-    fn peer_certificate(io: &Self::Io) -> Option<CertificateDer<'static>> {
-        R::peer_certificate(io)
-    }
+    left_to!(inner: name resolve tcp udp tls spawn timer);
 
     fn websocket(
         &self,
@@ -180,14 +138,6 @@ impl<R: Runtime> Runtime for Leaping<R> {
                 leapt,
             }
         }
-    }
-
-    fn spawn(&self, task: impl Future<Output = ()> + Send + 'static) {
-        self.inner.spawn(task);
-    }
-
-    fn timer(&self, at: Instant) -> Self::Timer {
-        self.inner.timer(at)
     }
 
     fn now(&self) -> Instant {
