@@ -176,19 +176,22 @@ impl Body {
         piece
     }
 
-    /// How it begins: waits for the first piece only where it would else be unknown whether there is
-    /// a body at all.
+    /// How it begins: waits for the first piece only in JSON mode, and there only for a body that the
+    /// request's own message holds. So the API learns of a request before its body comes (P-060),
+    /// and can refuse it unread.
     ///
     /// # Errors
     ///
     /// It will not come.
     pub(crate) async fn first(&mut self) -> Result<First, Broken> {
-        if let Source::Json(_, true) = self.source {
-            return Ok(First::Later);
-        }
-        match self.next().await {
-            None => Ok(First::Nothing),
-            Some(piece) => piece.map(First::Piece),
+        match &self.source {
+            Source::Json(_, true) => Ok(First::Later),
+            Source::Http(upload, _) if !upload.is_over() => Ok(First::Later),
+            Source::Json(..) => match self.next().await {
+                None => Ok(First::Nothing),
+                Some(piece) => piece.map(First::Piece),
+            },
+            Source::Http(..) | Source::Over => Ok(First::Nothing),
         }
     }
 

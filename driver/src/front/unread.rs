@@ -6,7 +6,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use bytes::Bytes;
 use futures_channel::oneshot;
 use futures_util::future::{AbortHandle, abortable};
-use http_body::Body as _;
+use http_body::Body;
 use http_body_util::BodyExt;
 use hyper::body::{Frame, Incoming};
 
@@ -32,6 +32,11 @@ impl Upload {
             left: Some(left),
         };
         (upload, Unread(unread))
+    }
+
+    /// Whether there is nothing of it, or nothing any more; false where that is not known yet.
+    pub(crate) fn is_over(&self) -> bool {
+        self.incoming.as_ref().is_none_or(Body::is_end_stream)
     }
 
     /// The next of it; nothing after its end.

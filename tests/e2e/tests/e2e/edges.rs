@@ -26,6 +26,7 @@ use crate::{
 
 on_both! {
     an_early_answer_outlives_an_uploader_that_lets_go
+    p060_the_api_can_refuse_a_body_that_has_not_come_yet
     a_handler_that_panics_before_its_future_costs_its_own_request
     a_handler_may_look_away_from_the_body_and_still_answer
     p177_a_peer_that_never_stops_sending_cannot_hold_up_a_shutdown
@@ -60,6 +61,19 @@ async fn an_early_answer_outlives_an_uploader_that_lets_go<R: Runtime>(runtime: 
         assert_eq!(answer.head().await.unwrap().status, 413);
         assert_eq!(rest(&mut answer).await.map(|body| body.len()), Ok(90_000));
     }
+}
+
+async fn p060_the_api_can_refuse_a_body_that_has_not_come_yet<R: Runtime>(runtime: R) {
+    const REFUSED: &str = "HTTP/1.1 403 Forbidden\r\nContent-Length: 2\r\n\r\nno";
+    let mut api = Api::new().await;
+    let (hub, _agent) = tunnel(runtime, api.config()).await;
+    let (body, mut answer) = hub.request(head("/api/v1/x"), true).await.unwrap();
+    let mut connection = api.accept().await;
+    assert!(connection.head().await.starts_with("POST /api/v1/x "));
+    connection.write(REFUSED).await;
+    assert_eq!(answer.head().await.unwrap().status, 403);
+    assert_eq!(rest(&mut answer).await.unwrap(), b"no");
+    drop(body);
 }
 
 /// An upload that waits for room is told when the answer is complete, although nobody reads it.
