@@ -24,10 +24,10 @@ const PORT: u16 = 8443;
 /// Agents connect to /api/v1/clusters/agent/ws (and /ws), kubectl to /clusters/CLUSTER/, where
 /// CLUSTER is the name or the id of a cluster; /healthz and /readyz answer 200. kubectl 1.31 or
 /// newer execs, attaches, copies and forwards ports by WebSocket streams; SPDY, which older ones
-/// use, passes in the fast mode and is else answered with a text that says so. Certificate, key and credentials are read anew when
-/// their files change. Logs go to standard error, one line per request or stream (target `audit`)
-/// among them whatever the level. SIGTERM and SIGINT let open requests and streams end and stop
-/// the program with code 0; a second one ends it at once.
+/// use, passes in the fast mode and is else answered with a text that says so. Certificate, key and
+/// credentials are read anew when their files change. Logs go to standard error, one line per
+/// request or stream (target `audit`) among them whatever the level. SIGTERM and SIGINT let open
+/// requests and streams end and stop the program with code 0; a second one ends it at once.
 #[derive(Debug, clap::Args)]
 pub(crate) struct Args {
     /// Where to listen [default: 0.0.0.0:8443, with --self-signed 127.0.0.1:8443]
