@@ -270,9 +270,7 @@ impl Controller {
         let data = match (fields.encoding.as_deref(), fields.data.as_deref()) {
             (None | Some("base64"), Some(data)) => self.base64.decode(data),
             (None | Some("base64"), None) => Err(PeerFault::Missing("data")),
-            _ => Err(PeerFault::Unsupported(
-                "the encoding of a piece of an answer",
-            )),
+            _ => Err(PeerFault::Unsupported("an encoding but base64")),
         };
         match data {
             Ok(data) => self.answer_data(stream, data.into()),

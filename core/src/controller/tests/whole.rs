@@ -182,9 +182,7 @@ fn p157_a_piece_in_another_encoding_is_not_passed_on() {
     let data = base64(&gzip::deflate(b"x"));
     let payload = json!({"data": data, "encoding": "gzip"});
     bench.says("proxy_response_chunk", &name, payload);
-    let failed = Failure::Fault(PeerFault::Unsupported(
-        "the encoding of a piece of an answer",
-    ));
+    let failed = Failure::Fault(PeerFault::Unsupported("an encoding but base64"));
     assert_eq!(bench.events(id), [Event::Head(200), Event::Failed(failed)]);
 }
 
