@@ -212,8 +212,8 @@ pub enum PeerFault {
     /// The body of an answer is declared to be compressed, and is damaged.
     #[error("body is not gzip")]
     Gzip,
-    /// Longer than [`crate::Limits::head`].
-    #[error("request head too long")]
+    /// Longer than [`crate::Limits::head`], or more than 4096 headers.
+    #[error("head too long")]
     HeadTooLong,
     /// A header name or value cannot stand in HTTP.
     #[error("invalid header")]
@@ -243,6 +243,9 @@ pub enum PeerFault {
     /// The path is not relayed (P-163, P-201).
     #[error("invalid path")]
     Path,
+    /// The query cannot stand in a request line (P-163).
+    #[error("invalid query: it has a space, a quote, # or another sign that has to be escaped")]
+    Query,
     /// A yamux session broke, with a peer that has JSON to fall back to (P-150).
     #[error("yamux session broken")]
     Session,
@@ -291,6 +294,7 @@ mod tests {
             | PeerFault::Opcode
             | PeerFault::Overrun
             | PeerFault::Path
+            | PeerFault::Query
             | PeerFault::Session
             | PeerFault::Subprotocol
             | PeerFault::Target
@@ -320,6 +324,7 @@ mod tests {
             PeerFault::Opcode,
             PeerFault::Overrun,
             PeerFault::Path,
+            PeerFault::Query,
             PeerFault::Session,
             PeerFault::Subprotocol,
             PeerFault::Target,

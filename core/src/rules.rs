@@ -114,6 +114,13 @@ pub fn refusal(fault: PeerFault) -> String {
     match fault {
         PeerFault::Path => "invalid path: only Kubernetes API paths are relayed".into(),
         PeerFault::Overrun => "the request body is too large to be sent in one message".into(),
+        PeerFault::Header => {
+            "invalid header: HTTP cannot carry its name or value, or it is a Content-Length that is \
+             no number, or a Connection that names whose request it is"
+                .into()
+        }
+        PeerFault::Method => "invalid method: no token of HTTP, or CONNECT or TRACE".into(),
+        PeerFault::Subprotocol => "invalid subprotocol: no visible ASCII, or more than 64".into(),
         PeerFault::Base64 => "invalid body: not base64".into(),
         PeerFault::NotPermitted => "the agent's configuration permits no tunnel to there".into(),
         fault => fault.to_string(),

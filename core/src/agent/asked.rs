@@ -56,6 +56,12 @@ impl Agent {
         let due = self.due(&fields)?;
         let coming = match (fields.use_streaming, fields.body_binary) {
             (true, _) => Coming::Chunks,
+            // P-061: every binary message is yamux, so that it would never come.
+            (false, true) if self.is_muxed() => {
+                return Err(Refused::unsupported(
+                    "a binary frame with a body beside yamux",
+                ));
+            }
             (false, true) => Coming::Frame,
             (false, false) => Coming::Nothing,
         };

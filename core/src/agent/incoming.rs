@@ -46,7 +46,8 @@ impl Agent {
                 text.as_bytes()
             }
         };
-        let mut envelope = match decode::decode(frame) {
+        let mut spare = Default::default();
+        let mut envelope = match decode::decode(frame, &mut spare) {
             Ok(envelope) => envelope,
             Err(fault) => return self.tolerated(None, fault),
         };
@@ -269,8 +270,7 @@ impl Agent {
     fn part(&mut self, part: Part<'_>) {
         let data = part.data.into();
         let name = part.stream_id.filter(|_| part.is_message);
-        let stream = self.streams.find(name.unwrap_or(part.id));
-        match stream {
+        match self.streams.find(name.unwrap_or(part.id)) {
             Some(stream) if !part.is_message => self.body_piece(stream, data),
             Some(stream) if self.takes_messages(stream) => {
                 let limit = self.config.limits.message;

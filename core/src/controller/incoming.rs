@@ -41,7 +41,8 @@ impl Controller {
                 text.as_bytes()
             }
         };
-        let envelope = match decode::decode(frame) {
+        let mut spare = Vec::new();
+        let envelope = match decode::decode(frame, &mut spare) {
             Ok(envelope) => envelope,
             Err(fault) => return self.tolerated(None, fault),
         };
@@ -266,10 +267,12 @@ impl Controller {
     }
 
     fn chunk(&mut self, stream: StreamId, fields: &Fields<'_>) {
-        let Some(data) = fields.data.as_deref() else {
-            return self.break_off(stream, PeerFault::Missing("data"));
+        let data = match (fields.encoding.as_deref(), fields.data.as_deref()) {
+            (None | Some("base64"), Some(data)) => self.base64.decode(data),
+            (None | Some("base64"), None) => Err(PeerFault::Missing("data")),
+            _ => Err(PeerFault::Unsupported("an encoding but base64")),
         };
-        match self.base64.decode(data) {
+        match data {
             Ok(data) => self.answer_data(stream, data.into()),
             Err(fault) => self.break_off(stream, fault),
         }
@@ -281,6 +284,7 @@ impl Controller {
         let body = fields.body.take();
         let body = match (body, encoding.as_deref()) {
             (None, _) => Ok(Vec::new()),
+            (Some(decode::Body::Text(text)), None) if text.is_empty() => Ok(Vec::new()),
             (Some(decode::Body::Text(text)), Some("base64")) => self.base64.decode(&text),
             (Some(decode::Body::Text(text)), Some("gzip")) => self.inflated(&text),
             (Some(_), _) => Err(PeerFault::Missing("encoding")),

@@ -1,7 +1,7 @@
 //! The URL of a gateway (P-007), which a peer names: used only where the configuration lists its
 //! host, and never to send the token in clear (P-193).
 
-use alloc::{format, string::String};
+use alloc::{format, string::String, vec::Vec};
 use core::{fmt::Write as _, net::Ipv6Addr};
 
 use crate::error::PeerFault;
@@ -47,9 +47,12 @@ pub(crate) fn gateway_url(
     let path = if path.is_empty() { "/ws" } else { path };
     let mut out = format!("{scheme}://{authority}{path}?");
     let ours = parameters(cluster_uuid, agent_version, yamux);
-    let named = |pair: &str| pair.split('=').next().unwrap_or_default().to_lowercase();
     for pair in query.split('&').filter(|pair| !pair.is_empty()) {
-        if !ours.iter().any(|(name, _)| *name == named(pair)) {
+        let name = unescaped(pair.split('=').next().unwrap_or_default());
+        if !ours
+            .iter()
+            .any(|(own, _)| name.eq_ignore_ascii_case(own.as_bytes()))
+        {
             let _ = write!(out, "{pair}&");
         }
     }
@@ -136,9 +139,37 @@ fn escaped(text: &str) -> String {
     out
 }
 
+/// What a name in a query stands for; what is no escape stands for itself.
+fn unescaped(name: &str) -> Vec<u8> {
+    let digit = |b: u8| {
+        char::from(b)
+            .to_digit(16)
+            .and_then(|d| u8::try_from(d).ok())
+    };
+    let mut out = Vec::with_capacity(name.len());
+    let mut rest = name.as_bytes();
+    while let Some((first, after)) = rest.split_first() {
+        let escape = match rest {
+            [b'%', high, low, ..] => digit(*high).zip(digit(*low)),
+            _ => None,
+        };
+        match escape {
+            Some((high, low)) => {
+                out.push(high << 4 | low);
+                rest = rest.get(3..).unwrap_or_default();
+            }
+            None => {
+                out.push(*first);
+                rest = after;
+            }
+        }
+    }
+    out
+}
+
 #[cfg(test)]
 mod tests {
-    use alloc::{string::ToString, vec::Vec};
+    use alloc::string::ToString;
 
     use super::*;
 
@@ -164,6 +195,10 @@ mod tests {
             (
                 "wss://gw.example/?cluster_uuid=evil&k=v&supports_yamux=true",
                 "wss://gw.example/?k=v&",
+            ),
+            (
+                "wss://gw.example/?%63luster_uuid=evil&%Supports%5fYamux=1&%6B=v&%zz",
+                "wss://gw.example/?%Supports%5fYamux=1&%6B=v&%zz&",
             ),
         ] {
             assert_eq!(url(given, true), Ok(expected.to_string() + OURS), "{given}");

@@ -2,9 +2,11 @@
 //! is a length (P-207), and identity is decided by one policy (P-194, P-196).
 
 use alloc::{
+    collections::BTreeSet,
     string::{String, ToString},
     vec::Vec,
 };
+use core::cmp::Ordering;
 
 use super::{IdentityPolicy, KubernetesUser, path::is_token, upgrade::BEARER_PROTOCOL};
 use crate::error::PeerFault;
@@ -37,18 +39,24 @@ const UPGRADE: [&str; 2] = ["connection", "upgrade"];
 ///
 /// # Errors
 ///
-/// [`PeerFault::Header`]: a name or value that cannot stand in HTTP, or a `Content-Length` that
-/// is not one number.
+/// [`PeerFault::Header`]: a name or value that cannot stand in HTTP, a `Content-Length` that is not
+/// one number, or a `Connection` that names a header with the identity of the request: without
+/// that it would be somebody else's (P-194).
 pub fn upstream_headers(headers: Headers, policy: IdentityPolicy) -> Result<Headers, PeerFault> {
     if !headers.iter().all(|(name, value)| is_valid(name, value)) {
         return Err(PeerFault::Header);
     }
-    let mut kept = without_connection(headers, &[]);
+    let named = named_in_connection(&headers);
+    if named.iter().any(|name| is_identity(name, policy)) {
+        return Err(PeerFault::Header);
+    }
+    let mut kept = without_connection(headers, &named, &[]);
     kept.retain(|(name, _)| {
+        let identity =
+            name.eq_ignore_ascii_case("authorization") || has_prefix(name, "impersonate-");
         !is_any(name, &["host", "expect", "cookie"])
             && !has_prefix(name, "x-remote-")
-            && (policy == IdentityPolicy::Caller || !name.eq_ignore_ascii_case("authorization"))
-            && (policy != IdentityPolicy::ServiceAccount || !has_prefix(name, "impersonate-"))
+            && (!identity || is_identity(name, policy))
     });
     match lengths(&kept) {
         Lengths::Bad => Err(PeerFault::Header),
@@ -98,7 +106,8 @@ pub fn response_headers(status: u16, mut headers: Headers) -> Headers {
     headers.retain(|(name, value)| is_valid(name, value));
     let switches = status == 101;
     let but: &[&str] = if switches { &UPGRADE } else { &[] };
-    let mut kept = without_connection(headers, but);
+    let named = named_in_connection(&headers);
+    let mut kept = without_connection(headers, &named, but);
     match lengths(&kept) {
         Lengths::None => {}
         _ if switches => set_content_length(&mut kept, None),
@@ -130,20 +139,49 @@ pub(crate) fn set_content_length(headers: &mut Headers, length: Option<u64>) {
     }
 }
 
-/// Without connection headers and those named in `Connection`, `but` for these.
-fn without_connection(headers: Headers, but: &[&str]) -> Headers {
-    let named: Vec<String> = headers
-        .iter()
-        .filter(|(name, _)| name.eq_ignore_ascii_case("connection"))
-        .flat_map(|(_, value)| value.split(','))
-        .map(|name| name.trim().to_ascii_lowercase())
-        .collect();
-    let mut kept = headers;
-    kept.retain(|(name, _)| {
-        let hop = is_any(name, &HOP_BY_HOP) || named.iter().any(|n| n.eq_ignore_ascii_case(name));
+/// Whether a header says under `policy` who asks.
+fn is_identity(name: &str, policy: IdentityPolicy) -> bool {
+    match policy {
+        IdentityPolicy::ServiceAccount => false,
+        IdentityPolicy::Impersonate => has_prefix(name, "impersonate-"),
+        IdentityPolicy::Caller => {
+            name.eq_ignore_ascii_case("authorization") || has_prefix(name, "impersonate-")
+        }
+    }
+}
+
+/// The headers among these that `Connection` names, in lower case: never more than there are,
+/// however many it names, and found without a comparison of each with each.
+fn named_in_connection(headers: &Headers) -> BTreeSet<String> {
+    let connection = |name: &str| name.eq_ignore_ascii_case("connection");
+    let values = headers.iter().filter(|(name, _)| connection(name));
+    let mut listed = values.flat_map(|(_, value)| value.split(',')).peekable();
+    if listed.peek().is_none() {
+        return BTreeSet::new();
+    }
+    let mut names: Vec<&str> = headers.iter().map(|(name, _)| &**name).collect();
+    names.sort_unstable_by(|a, b| without_case(a, b));
+    listed
+        .filter_map(|name| {
+            let found = names.binary_search_by(|known| without_case(known, name.trim()));
+            found.ok().map(|_| name.trim().to_ascii_lowercase())
+        })
+        .collect()
+}
+
+fn without_case(a: &str, b: &str) -> Ordering {
+    let lower = |b: u8| b.to_ascii_lowercase();
+    a.bytes().map(lower).cmp(b.bytes().map(lower))
+}
+
+/// Without connection headers and those that it names, `but` for these.
+fn without_connection(mut headers: Headers, named: &BTreeSet<String>, but: &[&str]) -> Headers {
+    let is_named = |name: &str| !named.is_empty() && named.contains(&name.to_ascii_lowercase());
+    headers.retain(|(name, _)| {
+        let hop = is_any(name, &HOP_BY_HOP) || is_named(name);
         !hop || is_any(name, but)
     });
-    kept
+    headers
 }
 
 enum Lengths {

@@ -117,13 +117,13 @@ const fn is_pchar(byte: u8) -> bool {
 ///
 /// # Errors
 ///
-/// [`PeerFault::Path`].
+/// [`PeerFault::Query`]: it cannot.
 pub fn check_query(query: &str) -> Result<(), PeerFault> {
     let fine = |b: u8| b.is_ascii_graphic() && !matches!(b, b'#' | b'"' | b'<' | b'>');
     if query.bytes().all(fine) {
         Ok(())
     } else {
-        Err(PeerFault::Path)
+        Err(PeerFault::Query)
     }
 }
 

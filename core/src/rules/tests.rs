@@ -1,5 +1,7 @@
 //! The rules, by statement.
 
+mod hostile;
+
 use alloc::string::ToString;
 
 use super::*;
@@ -82,7 +84,7 @@ fn p163_what_an_upstream_might_read_differently_is_refused() {
         assert_eq!(check_path(path), Err(PeerFault::Path), "{path}");
     }
     for query in ["a b", "a#b", "a\nb", "ä"] {
-        assert_eq!(check_query(query), Err(PeerFault::Path), "{query}");
+        assert_eq!(check_query(query), Err(PeerFault::Query), "{query}");
     }
 }
 

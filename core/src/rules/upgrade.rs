@@ -12,6 +12,9 @@ type Headers = Vec<(String, String)>;
 /// padding. It is a credential and never passed on for a client.
 pub const BEARER_PROTOCOL: &str = "base64url.bearer.authorization.k8s.io.";
 
+/// Most subprotocols that are offered at once; Kubernetes has fewer than a dozen.
+const MAX_OFFERED: usize = 64;
+
 /// Headers of the handshake, which each hop makes anew.
 const HANDSHAKE: &str = "sec-websocket-";
 
@@ -43,7 +46,7 @@ pub(crate) fn asks_websocket(headers: &[(String, String)]) -> bool {
 ///
 /// # Errors
 ///
-/// [`PeerFault::Subprotocol`]: a name that cannot stand in such a header.
+/// [`PeerFault::Subprotocol`]: a name that cannot stand in such a header, or more than 64 names.
 pub fn subprotocols<'a>(
     lists: impl IntoIterator<Item = &'a str>,
 ) -> Result<Vec<String>, PeerFault> {
@@ -54,9 +57,13 @@ pub fn subprotocols<'a>(
         if !name.bytes().all(|byte| byte.is_ascii_graphic()) {
             return Err(PeerFault::Subprotocol);
         }
-        if !offered.iter().any(|known| known == name) {
-            offered.push(name.into());
+        if offered.iter().any(|known| known == name) {
+            continue;
         }
+        if offered.len() >= MAX_OFFERED {
+            return Err(PeerFault::Subprotocol);
+        }
+        offered.push(name.into());
     }
     Ok(offered)
 }
@@ -76,7 +83,8 @@ pub fn without_handshake(mut headers: Headers) -> Headers {
 }
 
 /// What a start offers (P-138): the subprotocols of `protocol`, then those of the headers, and on
-/// a terminal without any the usual ones; with whether those were added. Under a policy that does
+/// a terminal without any the usual ones; with whether those were added. In a request, which is
+/// not `bare`, `protocol` stands for the header where there is none (P-058). Under a policy that does
 /// not use the caller's credentials none is offered that carries one (P-194).
 pub(crate) fn protocols_of_start(
     protocol: Option<&str>,
@@ -90,7 +98,10 @@ pub(crate) fn protocols_of_start(
         .filter(|(name, _)| {
             handshake_part(name).is_some_and(|part| part.eq_ignore_ascii_case("protocol"))
         })
-        .map(|(_, value)| &**value);
+        .map(|(_, value)| &**value)
+        .filter(|value| !value.trim().is_empty());
+    let present = named.clone().next().is_some();
+    let protocol = protocol.filter(|_| bare || !present);
     let mut offered = subprotocols(protocol.into_iter().chain(named))?;
     if policy != IdentityPolicy::Caller {
         offered.retain(|name| !name.starts_with(BEARER_PROTOCOL));

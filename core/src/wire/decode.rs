@@ -3,6 +3,7 @@
 //! unknown fields and `timestamp` (P-160) are skipped.
 
 mod fields;
+mod mend;
 mod part;
 mod shape;
 
@@ -28,12 +29,31 @@ pub(crate) struct Envelope<'a> {
     pub(crate) fault: Option<PeerFault>,
 }
 
-/// Reads a message.
+/// Reads a message. What is no Unicode is first mended in `spare`, and of what cannot be read even
+/// then the type and the id are told, as far as they can be.
 ///
 /// # Errors
 ///
 /// [`PeerFault::Malformed`]: not a JSON object, so that not even an id can be told.
-pub(crate) fn decode(frame: &[u8]) -> Result<Envelope<'_>, PeerFault> {
+pub(crate) fn decode<'a>(
+    frame: &'a [u8],
+    spare: &'a mut Vec<u8>,
+) -> Result<Envelope<'a>, PeerFault> {
+    if let Ok(envelope) = read(frame) {
+        return Ok(envelope);
+    }
+    let frame = match mend::mend(frame) {
+        None => frame,
+        Some(mended) => {
+            *spare = mended;
+            spare
+        }
+    };
+    read(frame).or_else(|fault| mend::names(frame).ok_or(fault))
+}
+
+/// Reads a message in one pass.
+pub(super) fn read(frame: &[u8]) -> Result<Envelope<'_>, PeerFault> {
     let mut input = serde_json::Deserializer::from_slice(frame);
     let Of(Outer(envelope)) = Of::deserialize(&mut input).map_err(|_| PeerFault::Malformed)?;
     let mut envelope = envelope.ok_or(PeerFault::Malformed)?;
@@ -61,7 +81,7 @@ impl<'de> Shape<'de> for Outer<'de> {
                 envelope.id = id.text.filter(|id| !id.is_empty());
             } else if key.eq_ignore_ascii_case("payload") {
                 let payload: Payload<'de> = next(&mut map)?;
-                payload_fault = payload.wrong.then_some(PeerFault::Malformed);
+                payload_fault = payload.fault;
                 envelope.payload = payload.fields;
             } else {
                 map.next_value::<IgnoredAny>()?;
@@ -115,13 +135,13 @@ impl<'de> Shape<'de> for Id<'de> {
 #[derive(Default)]
 struct Payload<'a> {
     fields: Option<Fields<'a>>,
-    wrong: bool,
+    fault: Option<PeerFault>,
 }
 
 impl Payload<'_> {
     const WRONG: Self = Self {
         fields: None,
-        wrong: true,
+        fault: Some(PeerFault::Malformed),
     };
 }
 
@@ -145,8 +165,8 @@ impl<'de> Shape<'de> for Payload<'de> {
     fn map<A: MapAccess<'de>>(map: A) -> Result<Self, A::Error> {
         let fields = Fields::read(map)?;
         Ok(Self {
+            fault: fields.too_many_headers.then_some(PeerFault::HeadTooLong),
             fields: Some(fields),
-            wrong: false,
         })
     }
 }
@@ -154,9 +174,10 @@ impl<'de> Shape<'de> for Payload<'de> {
 /// Headers that stand alone (P-039): an object, or `null` for none.
 pub(crate) fn headers(json: &[u8]) -> Option<Vec<(String, String)>> {
     let mut input = serde_json::Deserializer::from_slice(json);
-    let Of(Headers(headers)) = Of::deserialize(&mut input).ok()?;
+    let Of(headers) = Of::<Headers>::deserialize(&mut input).ok()?;
     input.end().ok()?;
-    headers.or((json.trim_ascii() == b"null").then(Vec::new))
+    let pairs = headers.pairs;
+    pairs.or((json.trim_ascii() == b"null").then(Vec::new))
 }
 
 /// `message` of a JSON document such as a `Status`, at most 256 bytes of it.

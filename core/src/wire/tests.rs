@@ -1,5 +1,6 @@
 //! Messages in and out, by statement.
 
+mod bounds;
 mod incoming;
 mod outgoing;
 mod parts;
@@ -15,7 +16,7 @@ use serde_json::{Value, json};
 
 use super::{
     base64::Base64,
-    decode::{Body, decode},
+    decode::{self, Body, read as decode},
     encode,
 };
 use crate::{

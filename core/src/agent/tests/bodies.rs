@@ -267,3 +267,47 @@ fn what_is_open_and_held_is_told() {
     assert_eq!((stats.streams_opened, stats.streams_open), (3, 2));
     assert_eq!((stats.held_in, stats.held_out), (1000, 900));
 }
+
+/// As the original reads them, and never as nothing.
+#[test]
+fn p153_a_text_that_is_no_unicode_is_read_as_the_original_reads_it() {
+    let asked =
+        r#""type":"proxy_request","request_id":"r","payload":{"method":"POST","path":"/api""#;
+    for (body, expected) in [
+        (r"\ud800a", "\u{fffd}a"),
+        (r"\uDC00\ud83d\ude00", "\u{fffd}\u{1f600}"),
+        (r"\ud83d\ud83d\ude00", "\u{fffd}\u{1f600}"),
+        (r"\\\ud800", "\\\u{fffd}"),
+    ] {
+        let mut bench = Bench::registered();
+        bench.raw(&alloc::format!(r#"{{{asked},"body":"{body}"}}}}"#));
+        let (id, _) = bench.opened().expect(body);
+        assert_eq!(bench.delivered(id), expected.as_bytes(), "{body}");
+    }
+    let mut bench = Bench::registered();
+    let latin1 = alloc::format!(r#"{{{asked},"query":"a","body":"x?"}}}}"#).replace('?', "\u{1}");
+    let latin1: Vec<_> = latin1
+        .bytes()
+        .map(|b| if b == 1 { 0xe4 } else { b })
+        .collect();
+    bench.binary(&latin1);
+    let (id, _) = bench.opened().unwrap();
+    assert_eq!(bench.delivered(id), "x\u{fffd}".as_bytes(), "P-012");
+}
+
+#[test]
+fn p153_a_piece_that_cannot_be_read_leaves_no_hole_in_its_body() {
+    for piece in [
+        r#"{"type":"proxy_request_chunk","request_id":"r","payload":{"data":"\ud800"}}"#,
+        r#"{"payload":{"data":"YQ==","message_type":1e999},"request_id":"r","type":"proxy_request_chunk"}"#,
+        r#"{"type":"proxy_request_chunk","request_id":"r","payload":{"data":"YWFh"#,
+    ] {
+        let mut bench = Bench::registered();
+        let id = bench.upload("r");
+        bench.chunk("r", b"before");
+        bench.raw(piece);
+        bench.frame(json!({"type": "proxy_request_stream_end", "request_id": "r"}));
+        assert_eq!(bench.finishes(id), 0, "{piece}");
+        assert_eq!(bench.sent_types(), ["proxy_response_abort"], "{piece}");
+    }
+}

@@ -18,7 +18,7 @@ fn p190_every_bad_request_gets_one_answer_that_names_the_cause() {
         (json!({}), "invalid path"),
         (json!({"path": "/etc/passwd"}), "invalid path"),
         (json!({"path": "/api/../x"}), "invalid path"),
-        (json!({"path": "/api", "query": "a b"}), "invalid path"),
+        (json!({"path": "/api", "query": "a b"}), "invalid query"),
         (
             json!({"path": "/api", "method": "BAD METHOD"}),
             "invalid method",
@@ -264,4 +264,33 @@ fn p043_a_request_for_a_streamed_answer_is_refused_by_an_abort() {
     );
     bench.raw(r#"{"type":"proxy_request","request_id":"s","payload":{"path":"/api"}} {}"#);
     assert_eq!(bench.sent_types(), ["proxy_response_abort", "proxy_error"]);
+}
+
+/// JSON that is well-formed, and that this parser or nobody can read whole.
+#[test]
+fn p190_what_cannot_be_read_whole_is_answered_where_its_id_can() {
+    for raw in [
+        r#"{"type":"proxy_request","request_id":"r","payload":{"path":"/api","timeout":1e400}}"#,
+        r#"{"payload":{"path":"/api","timeout":-1e400},"request_id":"r","type":"proxy_request"}"#,
+        r#"{"type":"proxy_request","request_id":"r","payload":{"path":"/api""#,
+    ] {
+        let mut bench = Bench::registered();
+        bench.raw(raw);
+        assert!(bench.opened().is_none(), "{raw}");
+        let sent = bench.sent();
+        assert_eq!(sent.len(), 1, "{raw}");
+        assert_eq!(sent[0]["request_id"], "r");
+        assert!(error(&sent[0]).contains("malformed"), "{raw}");
+    }
+}
+
+#[test]
+fn p148_more_headers_than_are_counted_are_refused() {
+    let mut headers = serde_json::Map::new();
+    for i in 0..5000 {
+        headers.insert(i.to_string(), json!(""));
+    }
+    let mut bench = Bench::registered();
+    let answer = refusal(&mut bench, json!({"path": "/api", "headers": headers}));
+    assert!(error(&answer).contains("head too long"), "{answer}");
 }

@@ -203,6 +203,20 @@ fn p185_tunnels_and_requests_work_on_every_connection() {
 }
 
 #[test]
+fn p163_a_stream_has_its_path_byte_for_byte_as_a_request_has() {
+    // W-20: the original takes the dots out of the one, and escapes the escapes of the other.
+    let path = "/api/v1/namespaces/n/pods/a..b%2Fc/exec";
+    let payload = json!({"path": path, "query": "command=a%2Bb;&m", "stream_id": "s"});
+    for kind in ["proxy_request", "ws_start"] {
+        let mut bench = Bench::registered();
+        bench.frame(json!({"type": kind, "request_id": "s", "payload": payload}));
+        let (_, head) = bench.opened().unwrap();
+        assert_eq!(head.path, path, "{kind}");
+        assert_eq!(head.query.as_deref(), Some("command=a%2Bb;&m"), "{kind}");
+    }
+}
+
+#[test]
 fn p196_one_policy_for_requests_and_streams() {
     // W-53: in the original a stream without credentials has the agent's, a request has none.
     for (policy, expected) in [
@@ -217,6 +231,9 @@ fn p196_one_policy_for_requests_and_streams() {
             bench.frame(json!({"type": "proxy_request", "request_id": "r", "payload": payload}));
             let payload = json!({"path": path, "headers": headers, "stream_id": "s"});
             bench.frame(json!({"type": "ws_start", "request_id": "s", "payload": payload}));
+            // W-51: on the way to a stream the original loses the identity of such a request.
+            let payload = json!({"path": path, "headers": headers, "is_websocket": true});
+            bench.frame(json!({"type": "proxy_request", "request_id": "w", "payload": payload}));
             let opened: Vec<(usize, Credentials)> = bench
                 .take()
                 .into_iter()
@@ -242,9 +259,10 @@ fn p196_one_policy_for_requests_and_streams() {
             } else {
                 0
             };
-            assert_eq!(opened, [(kept, expected); 2], "{policy:?} {headers}");
+            assert_eq!(opened, [(kept, expected); 3], "{policy:?} {headers}");
             bench.frame(json!({"type": "proxy_cancel", "request_id": "r"}));
             bench.frame(json!({"type": "ws_close", "payload": {"stream_id": "s"}}));
+            bench.frame(json!({"type": "ws_close", "payload": {"stream_id": "w"}}));
             bench.take();
         }
     }

@@ -164,3 +164,56 @@ fn p048_p153_a_message_that_the_agent_dropped_ends_its_stream() {
     bench.says("gateway_hello_ack", "", json!({"use_yamux": true}));
     assert!(bench.sent().is_empty());
 }
+
+#[test]
+fn p037_an_empty_body_needs_no_encoding() {
+    let mut bench = Bench::registered();
+    let (id, name) = bench.request(false);
+    bench.says("proxy_response", &name, json!({"status": 200, "body": ""}));
+    assert_eq!(bench.events(id), [Event::Head(200), Event::Finish]);
+}
+
+/// P-157: a declared encoding is undone, or the answer fails.
+#[test]
+fn p157_a_piece_in_another_encoding_is_not_passed_on() {
+    let mut bench = Bench::registered();
+    let (id, name) = bench.request(false);
+    bench.answer_head(&name);
+    let data = base64(&gzip::deflate(b"x"));
+    let payload = json!({"data": data, "encoding": "gzip"});
+    bench.says("proxy_response_chunk", &name, payload);
+    let failed = Failure::Fault(PeerFault::Unsupported("an encoding but base64"));
+    assert_eq!(bench.events(id), [Event::Head(200), Event::Failed(failed)]);
+}
+
+#[test]
+fn p148_p153_an_answer_that_cannot_be_read_fails_its_request() {
+    let many: Vec<_> = (0..5000).map(|i| alloc::format!("\"{i}\":[]")).collect();
+    let many = alloc::format!("{{{}}}", many.join(","));
+    for (kind, payload, fault) in [
+        (
+            "proxy_response_header",
+            alloc::format!("{{\"status\":200,\"headers\":{many}}}"),
+            PeerFault::HeadTooLong,
+        ),
+        (
+            "proxy_response_chunk",
+            "{\"data\":\"\\ud800\"}".into(),
+            PeerFault::Base64,
+        ),
+        (
+            "proxy_response_chunk",
+            "{\"data\":\"YQ==\",\"status\":1e999}".into(),
+            PeerFault::Malformed,
+        ),
+    ] {
+        let mut bench = Bench::registered();
+        let (id, name) = bench.request(false);
+        let text = alloc::format!(
+            "{{\"payload\":{payload},\"request_id\":\"{name}\",\"type\":\"{kind}\"}}"
+        );
+        bench.input(Input::Frame(A, Frame::Text(&text)));
+        let failed = Failure::Fault(fault);
+        assert_eq!(bench.events(id), [Event::Failed(failed)], "{kind}");
+    }
+}

@@ -284,3 +284,15 @@ fn the_end_of_the_session_is_the_end_of_the_link_between_our_ends() {
     assert_eq!(pair.controller.stats().streams_open, 0);
     assert_eq!(pair.agent.stats().streams_open, 0);
 }
+
+/// P-061: it cannot come, and nobody is to wait for it (P-190).
+#[test]
+fn p061_a_body_in_a_binary_frame_is_refused_beside_yamux() {
+    let mut agent = foreign();
+    texts(&mut agent);
+    let asked = r#"{"type":"proxy_request","request_id":"r","payload":{"method":"POST","path":"/api","body_binary":true}}"#;
+    says(&mut agent, asked);
+    let answer = texts(&mut agent);
+    assert!(answer.contains("proxy_error"), "{answer}");
+    assert!(answer.contains("beside yamux is not supported"), "{answer}");
+}

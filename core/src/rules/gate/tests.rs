@@ -90,6 +90,19 @@ fn p194_p196_identity_is_decided_by_the_policy() {
 }
 
 #[test]
+fn p194_connection_cannot_take_the_identity_off() {
+    for named in ["impersonate-user", "Upgrade, Impersonate-User"] {
+        let mut asked = Vec::from([("Impersonate-User", "jane"), ("Connection", named)]);
+        if named.contains("Upgrade") {
+            asked.extend(&WEBSOCKET[1..]);
+        }
+        let asked = head("GET", &asked);
+        let refused = gate(IdentityPolicy::Impersonate).admit(asked);
+        assert_eq!(refused, Err(PeerFault::Header), "{named}");
+    }
+}
+
+#[test]
 fn p194_no_token_is_offered_as_a_subprotocol() {
     let offers = |policy, value: &str| {
         let offer = [("Sec-WebSocket-Protocol", value)];

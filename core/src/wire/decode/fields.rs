@@ -3,7 +3,7 @@
 
 use alloc::{borrow::Cow, collections::BTreeMap, string::String, vec::Vec};
 
-use serde::de::{IgnoredAny, MapAccess};
+use serde::de::{Error as _, IgnoredAny, MapAccess};
 use serde_json::value::RawValue;
 
 use super::{
@@ -39,6 +39,8 @@ pub(crate) struct Fields<'a> {
     pub(crate) gateway_ws_url: Option<Cow<'a, str>>,
     pub(crate) head_data: bool,
     pub(crate) headers: Option<Vec<(String, String)>>,
+    /// More headers than are read.
+    pub(super) too_many_headers: bool,
     pub(crate) hostname: Option<Cow<'a, str>>,
     pub(crate) is_websocket: bool,
     pub(crate) k8s_version: Option<Cow<'a, str>>,
@@ -162,7 +164,7 @@ impl<'de> Fields<'de> {
 
     fn other<A: MapAccess<'de>>(&mut self, key: &str, map: &mut A) -> Result<(), A::Error> {
         match key {
-            "body" => self.body = body(map.next_value()?),
+            "body" => self.body = body(map.next_value()?).map_err(A::Error::custom)?,
             "body_binary" => self.body_binary = next(map)?,
             "bytes" => self.bytes = next(map)?,
             "client_port" => self.client_port = next(map)?,
@@ -170,7 +172,10 @@ impl<'de> Fields<'de> {
             "features" => self.features = next(map)?,
             "gateway_port" => self.gateway_port = next(map)?,
             "head_data" | "headData" => self.head_data = next::<Present, A>(map)?.0,
-            "headers" => self.headers = next::<Headers, A>(map)?.0,
+            "headers" => {
+                let headers: Headers = next(map)?;
+                (self.headers, self.too_many_headers) = (headers.pairs, headers.too_many);
+            }
             "is_websocket" | "isWebSocket" => self.is_websocket |= next::<bool, A>(map)?,
             "labels" => self.labels = next(map)?,
             "message_type" => self.message_type = next(map)?,
@@ -201,12 +206,16 @@ impl<'de> Fields<'de> {
     }
 }
 
-fn body(raw: &RawValue) -> Option<Body<'_>> {
+/// A text that cannot be read is an error: the body must not pass for one that is absent.
+fn body(raw: &RawValue) -> Result<Option<Body<'_>>, &'static str> {
     let text = raw.get();
-    match text.as_bytes().first()? {
-        b'"' => unquote(text).map(Body::Text),
-        b'{' | b'[' => Some(Body::Json(text.as_bytes().to_vec())),
-        _ => None,
+    match text.as_bytes().first() {
+        Some(b'"') => {
+            let text = unquote(text).ok_or("a body that is no Unicode")?;
+            Ok(Some(Body::Text(text)))
+        }
+        Some(b'{' | b'[') => Ok(Some(Body::Json(text.as_bytes().to_vec()))),
+        _ => Ok(None),
     }
 }
 

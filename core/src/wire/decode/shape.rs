@@ -130,12 +130,17 @@ impl<'de> Shape<'de> for Option<bool> {
     }
 }
 
-/// A map of strings; other values are skipped.
+/// Labels and facts that are read; nobody has as many, and each takes far more memory than bytes
+/// of its message.
+const MAX_PAIRS: usize = 1024;
+
+/// A map of strings; other values are skipped, and those beyond [`MAX_PAIRS`].
 impl<'de> Shape<'de> for BTreeMap<String, String> {
     fn map<A: MapAccess<'de>>(mut map: A) -> Result<Self, A::Error> {
         let mut pairs = Self::new();
         while let Some(name) = map.next_key::<String>()? {
-            if let Some(text) = next::<Option<Cow<'de, str>>, A>(&mut map)? {
+            let text: Option<Cow<'de, str>> = next(&mut map)?;
+            if let Some(text) = text.filter(|_| pairs.len() < MAX_PAIRS) {
                 pairs.insert(name, text.into_owned());
             }
         }
@@ -155,28 +160,52 @@ impl<'de> Shape<'de> for Values {
     fn seq<A: SeqAccess<'de>>(mut seq: A) -> Result<Self, A::Error> {
         let mut values = Vec::new();
         while let Some(Of(value)) = seq.next_element::<Of<Option<Cow<'de, str>>>>()? {
+            // One too many is enough to tell.
+            let value = value.filter(|_| values.len() <= Headers::MAX);
             values.extend(value.map(Cow::into_owned));
         }
         Ok(Self(values))
     }
 }
 
-/// Headers: an object; `None` for anything else.
+/// Headers: an object; nothing for anything else.
 #[derive(Default)]
-pub(super) struct Headers(pub(super) Option<Vec<(String, String)>>);
+pub(super) struct Headers {
+    pub(super) pairs: Option<Vec<(String, String)>>,
+    /// There were more than [`Headers::MAX`], which were not kept.
+    pub(super) too_many: bool,
+}
+
+impl Headers {
+    /// Names and values: counted while they are read, because each takes far more memory than
+    /// bytes of its message.
+    const MAX: usize = 4096;
+}
 
 impl<'de> Shape<'de> for Headers {
     fn map<A: MapAccess<'de>>(mut map: A) -> Result<Self, A::Error> {
         // The last of equal keys wins, as everywhere; the order of names has no meaning.
         let mut by_name: BTreeMap<String, Vec<String>> = BTreeMap::new();
+        let mut count = 0;
         while let Some(name) = map.next_key::<String>()? {
             let Values(values) = next(&mut map)?;
+            count += values.len().max(1);
+            if count > Self::MAX {
+                drain_map(map)?;
+                return Ok(Self {
+                    pairs: None,
+                    too_many: true,
+                });
+            }
             by_name.insert(name, values);
         }
         let pairs = by_name
             .into_iter()
             .flat_map(|(name, values)| values.into_iter().map(move |value| (name.clone(), value)));
-        Ok(Self(Some(pairs.collect())))
+        Ok(Self {
+            pairs: Some(pairs.collect()),
+            too_many: false,
+        })
     }
 }
 

@@ -6,6 +6,7 @@ use super::{FRAME, Message};
 use crate::{
     input::Tunnel,
     wire::base64::{Base64, encoded_len},
+    yamux::INITIAL_WINDOW,
 };
 
 /// How a tunnel ended, for its last message.
@@ -101,15 +102,16 @@ pub(crate) fn udp_data(tunnel: &Tunnel, data: &[u8], base64: &Base64) -> String 
     m.finish(None)
 }
 
-/// P-070, with the protocols that may be spoken on streams: an extension of ours.
+/// P-070, with the protocols that may be spoken on streams: an extension of ours. An original agent
+/// has no session with a window below the first one, or that is no `u32`.
 pub(crate) fn gateway_hello(window: usize, protocols: &[i64]) -> String {
+    let least = i64::try_from(INITIAL_WINDOW).unwrap_or(i64::MAX);
+    let window = i64::try_from(window).unwrap_or(i64::MAX);
+    let window = window.clamp(least, u32::MAX.into());
     let mut m = Message::new("gateway_hello", None, FRAME);
     m.flag("use_yamux", true);
     m.object("yamux_config", |m| {
-        m.number(
-            "max_stream_window_size",
-            i64::try_from(window).unwrap_or(i64::MAX),
-        );
+        m.number("max_stream_window_size", window);
     });
     m.numbers("stream_protocols", protocols);
     m.finish(None)

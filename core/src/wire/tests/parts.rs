@@ -14,7 +14,7 @@ use crate::{
     RequestHead, ResponseHead, Socket, Start, Stats, Time,
     wire::{
         base64::Base64,
-        decode::{decode, part},
+        decode::{part, read as decode},
         encode,
     },
 };

@@ -104,3 +104,17 @@ fn p155_the_framing_never_depends_on_the_content() {
     assert_eq!(framed(&[8, 3]), close(1005, ""));
     assert_eq!(framed(&[8, 0, 1]), close(1005, ""));
 }
+
+#[test]
+fn p070_a_greeting_asks_for_no_window_that_an_agent_cannot_have() {
+    for (window, told) in [
+        (1, 262_144),
+        (262_144, 262_144),
+        (4 << 20, 4 << 20),
+        (usize::MAX, u64::from(u32::MAX)),
+    ] {
+        let hello = read(&encode::gateway_hello(window, &[16]));
+        let config = &hello["payload"]["yamux_config"];
+        assert_eq!(config["max_stream_window_size"], told);
+    }
+}

@@ -155,6 +155,7 @@ fn p190_what_a_websocket_cannot_have_is_refused_in_the_form_that_was_asked_for()
     ] {
         for payload in [
             json!({"path": "/api/../x"}),
+            json!({"path": "/apifoo"}),
             json!({"path": EXEC, "service_name": "web"}),
             json!({"path": EXEC, "head_data": "AAAA"}),
             json!({"path": EXEC, "protocol": "a b"}),
