@@ -103,7 +103,7 @@ impl Agent {
     ///
     /// # Errors
     ///
-    /// The configuration contradicts itself.
+    /// [`ConfigError`]: the configuration contradicts itself, or names nobody; nothing else can fail.
     pub fn new(config: AgentConfig, start: Start) -> Result<Self, ConfigError> {
         config.check()?;
         let [a, b, c, d, e, f, g, h, ..] = start.nonce;

@@ -1,5 +1,7 @@
 //! What each machine is told at its start: identity, periods, backoff and bounds.
 
+#[cfg(test)]
+mod documented;
 mod info;
 mod limits;
 #[cfg(test)]

@@ -109,7 +109,7 @@ impl Controller {
     ///
     /// # Errors
     ///
-    /// The configuration contradicts itself.
+    /// [`ConfigError`]: the configuration contradicts itself, or names nobody; nothing else can fail.
     pub fn new(config: ControllerConfig, start: Start) -> Result<Self, ConfigError> {
         config.check()?;
         Ok(Self {
@@ -144,7 +144,8 @@ impl Controller {
     ///
     /// # Errors
     ///
-    /// No agent is registered, or a limit is reached.
+    /// No agent is registered ([`OpenError::Away`]), or a limit is reached
+    /// ([`OpenError::TooManyStreams`], [`OpenError::HeadTooLong`]). No frame was made of it then.
     pub fn open(
         &mut self,
         now: Time,
@@ -169,7 +170,7 @@ impl Controller {
     ///
     /// # Errors
     ///
-    /// No agent is registered, it opens no such streams, or a limit is reached.
+    /// As for [`Self::open`], and [`OpenError::WebSocket`]: the agent opens no such streams.
     pub fn open_websocket(
         &mut self,
         now: Time,
@@ -189,7 +190,9 @@ impl Controller {
     ///
     /// # Errors
     ///
-    /// No agent is registered, it opens no tunnels, this client has one, or a limit is reached.
+    /// No agent is registered ([`OpenError::Away`]), it opens no tunnels ([`OpenError::Tunnel`]), this
+    /// UDP client has one ([`OpenError::Busy`]), or there are too many, of which UDP gets half
+    /// ([`OpenError::TooManyStreams`]).
     pub fn open_tunnel(&mut self, now: Time, tunnel: Tunnel) -> Result<StreamId, OpenError> {
         self.now = self.now.advance(now);
         self.open_tunnel_stream(tunnel)
@@ -202,7 +205,8 @@ impl Controller {
     ///
     /// # Errors
     ///
-    /// No agent is registered, it has no such streams ([`OpenError::Mode`]), or a limit is reached.
+    /// No agent is registered ([`OpenError::Away`]), it has no such streams ([`OpenError::Mode`]), or
+    /// there are too many ([`OpenError::TooManyStreams`]).
     pub fn open_http(&mut self, now: Time) -> Result<StreamId, OpenError> {
         self.now = self.now.advance(now);
         self.open_stream(&Head::http())
@@ -214,8 +218,9 @@ impl Controller {
     ///
     /// # Errors
     ///
-    /// As for [`Self::open_http`], and [`OpenError::Tunnel`]; the tunnel names no service
-    /// ([`OpenError::Mode`]).
+    /// As for [`Self::open_http`]. Also [`OpenError::Tunnel`]: the agent opens none;
+    /// [`OpenError::Mode`]: the tunnel names no service; [`OpenError::HeadTooLong`]: one of its names
+    /// is longer than 256 bytes.
     pub fn open_service(&mut self, now: Time, tunnel: Tunnel) -> Result<StreamId, OpenError> {
         self.now = self.now.advance(now);
         self.open_service_stream(tunnel)

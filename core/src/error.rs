@@ -74,13 +74,14 @@ pub enum OpenError {
     /// This client has a stream of this UDP tunnel already.
     #[error("the client has a stream of this tunnel already")]
     Busy,
-    /// Longer than [`crate::Limits::head`].
+    /// Longer than [`crate::Limits::head`], or a name of a tunnel longer than 256 bytes.
     #[error("the request's path and headers are too long")]
     HeadTooLong,
     /// The agent and this controller are not in the fast mode, or speak no such protocol in it.
     #[error("the cluster's agent has no such streams")]
     Mode,
-    /// The request needs another identity policy than the agent has (P-194).
+    /// The request needs another identity policy than the agent has (P-194). Never an answer of the
+    /// core's: it is for adapters, which know the user and [`crate::Joined::policy`].
     #[error("the agent's identity policy is not the one that the request needs")]
     Policy,
     /// More than [`crate::Limits::streams`], of which clients of UDP tunnels get half.

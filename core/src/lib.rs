@@ -54,6 +54,79 @@
 //! # Ok::<(), controlplane_core::ConfigError>(())
 //! ```
 //!
+//! # Both ends in memory
+//!
+//! The machines are values, so a test needs neither sockets nor clock. Here is all of it: a network that
+//! takes every message at once, a request, its answer, and a network that breaks. Between the lines
+//! there is room for everything that a network does: delay, cut, lie, and let time pass.
+//!
+//! ```
+//! use bytes::Bytes;
+//! use controlplane_core::{
+//!     Action, Agent, AgentConfig, ConnId, Controller, ControllerConfig, Down, Failure, Frame, Input,
+//!     Kind, Machine, OutFrame, RequestHead, ResponseHead, Socket, Start, Target, Time,
+//! };
+//! use core::time::Duration;
+//!
+//! /// Carries what one machine sends to the other; returns what else it wants.
+//! fn carry(from: &mut dyn Machine, to: &mut dyn Machine, now: Time, conn: ConnId) -> Vec<Action> {
+//!     let mut wanted = Vec::new();
+//!     while let Some(action) = from.poll(Socket::Ready(conn)) {
+//!         match action {
+//!             Action::Send(_, OutFrame::Text(text)) => {
+//!                 to.handle(now, Input::Frame(conn, Frame::Text(&text)));
+//!             }
+//!             Action::Send(_, OutFrame::Binary(data)) => {
+//!                 to.handle(now, Input::Frame(conn, Frame::Binary(&data)));
+//!             }
+//!             Action::Send(..) => from.handle(now, Input::Pong(conn)),
+//!             Action::Notice(_) => {}
+//!             other => wanted.push(other),
+//!         }
+//!     }
+//!     wanted
+//! }
+//!
+//! let now = Time::ZERO;
+//! let start = Start { now, unix: Duration::from_secs(1_795_412_045), nonce: [7; 16] };
+//! let mut agent = Agent::new(AgentConfig::new("agent-1f2e", "prod"), start)?;
+//! let mut controller = Controller::new(ControllerConfig::new("6f1c", "prod"), start)?;
+//!
+//! // The agent dials, and gets through.
+//! let Some(Action::Connect(conn, _)) = agent.poll(Socket::Blocked) else { panic!() };
+//! agent.handle(now, Input::Connected(conn));
+//! controller.handle(now, Input::Accepted(conn));
+//! // It registers, and the two agree on the fast mode.
+//! for _ in 0..3 {
+//!     carry(&mut agent, &mut controller, now, conn);
+//!     carry(&mut controller, &mut agent, now, conn);
+//! }
+//! assert!(controller.joined().is_some_and(|joined| joined.yamux));
+//!
+//! // A client asks.
+//! let head = RequestHead { method: "GET".into(), path: "/version".into(), ..Default::default() };
+//! let asked = controller.open(now, head, false)?;
+//! assert_eq!(carry(&mut controller, &mut agent, now, conn), []);
+//! // The agent wants it opened at the Kubernetes API, and has no body to deliver.
+//! let wanted = carry(&mut agent, &mut controller, now, conn);
+//! let [Action::Open(id, Target::Http { head, .. }), Action::Finish(_)] = &wanted[..] else { panic!() };
+//! assert_eq!(head.path, "/version");
+//! // The API answers.
+//! agent.handle(now, Input::Head(*id, ResponseHead { status: 200, headers: vec![] }));
+//! agent.send(*id, Kind::Bytes, Bytes::from_static(b"v1.32.4"))?;
+//! assert_eq!(carry(&mut agent, &mut controller, now, conn), []);
+//! let answer = carry(&mut controller, &mut agent, now, conn);
+//! let [Action::Head(_, head), Action::Deliver(_, Kind::Bytes, body)] = &answer[..] else { panic!() };
+//! assert_eq!((head.status, &body[..]), (200, &b"v1.32.4"[..]));
+//! controller.handle(now, Input::Consumed(asked, body.len()));
+//!
+//! // The network breaks before the API has said that this was all: no success is told.
+//! controller.handle(now, Input::Disconnected(conn, Down::Lost("cut".into())));
+//! let ends = carry(&mut controller, &mut agent, now, conn);
+//! assert!(ends.contains(&Action::Failed(asked, Failure::Disconnected)), "{ends:?}");
+//! # Ok::<(), Box<dyn std::error::Error>>(())
+//! ```
+//!
 //! # Backpressure, in four directions
 //!
 //! * Core to socket: nothing is encoded until the socket is ready.
@@ -107,6 +180,13 @@
 //! What a peer, or a local end, can make a machine hold ([`Limits`]), by default:
 //!
 #![doc = include_str!("config/limits.md")]
+//!
+//! # Time
+//!
+//! How long a machine waits for what ([`Periods`], [`Backoff`]), by default. [`Machine::deadline`] is
+//! the next of all of these.
+//!
+#![doc = include_str!("config/periods.md")]
 //!
 //! # What a fault of the peer costs
 //!

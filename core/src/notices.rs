@@ -6,6 +6,8 @@ use crate::action::Notice;
 
 /// At most this many wait; more are dropped, the counters in [`crate::Stats`] still count them.
 const MAX: usize = 64;
+/// So many bytes of a text of the peer are kept.
+const MAX_TEXT: usize = 256;
 
 #[derive(Debug, Default)]
 pub(crate) struct Notices(VecDeque<Notice>);
@@ -22,9 +24,9 @@ impl Notices {
     }
 }
 
-/// At most 256 bytes of a text of the peer, for logs and errors.
+/// At most [`MAX_TEXT`] of a text of the peer, for logs and errors.
 pub(crate) fn clip(text: &str) -> alloc::string::String {
-    let mut end = text.len().min(256);
+    let mut end = text.len().min(MAX_TEXT);
     while !text.is_char_boundary(end) {
         end -= 1;
     }

@@ -133,8 +133,8 @@ pub fn refusal(fault: PeerFault) -> String {
 ///
 /// # Errors
 ///
-/// Method, path, query or a header cannot be relayed as it is, or all together are longer than
-/// `limit` bytes.
+/// [`PeerFault::Method`], [`PeerFault::Path`] (of the query, too) or [`PeerFault::Header`]: it cannot be
+/// relayed as it is. [`PeerFault::HeadTooLong`]: all together are longer than `limit` bytes.
 pub fn request_head(
     method: &str,
     path: &str,

@@ -289,7 +289,7 @@ impl Session {
 
     /// Whether a stream whose queue is empty takes a piece: [`Config::send_total`] is not reached.
     #[must_use]
-    pub const fn takes_data(&self) -> bool {
+    pub(crate) const fn takes_data(&self) -> bool {
         self.held_out < self.config.send_total
     }
 

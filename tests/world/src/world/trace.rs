@@ -120,7 +120,7 @@ impl fmt::Display for Violation {
             ),
             Source::Bytes(_) => write!(
                 f,
-                "WORLD_FILE=path/to/the/bytes cargo test -p controlplane-world --test world every_invariant"
+                "WORLD_FILE=/path/to/the/bytes cargo test -p controlplane-world --test world every_invariant"
             ),
         }
     }

@@ -84,6 +84,41 @@ fn every_statement_that_the_readme_lists_has_a_vector_and_the_other_way() {
 }
 
 #[test]
+fn every_example_that_the_readme_lists_has_the_vectors_it_names() {
+    let readme = fs::read_to_string(load::own().join("README.md")).expect("no README");
+    let (_, table) = readme.split_once("## Examples").expect("no table");
+    let (table, _) = table.split_once("\n## ").expect("no end");
+    let lines = all();
+    let mut messages = BTreeSet::new();
+    for row in table.lines().filter(|row| row.starts_with("| P-")) {
+        let cells: Vec<&str> = row.split('|').map(str::trim).collect();
+        let ["", p, example, files, agent, controller, ""] = cells[..] else {
+            panic!("not five cells: {row}")
+        };
+        let files: Vec<String> = files
+            .split(", ")
+            .map(|file| format!("{}.jsonl", file.trim_matches('`')))
+            .collect();
+        let mut checks = false;
+        for title in [agent, controller]
+            .into_iter()
+            .flat_map(|cell| cell.split("; "))
+        {
+            let mut there = lines.iter().filter(|line| files.contains(&line.file));
+            let line = there.find(|line| line.vector.title == title);
+            assert!(
+                line.is_some() || title == "–",
+                "no vector {title:?} in {files:?}"
+            );
+            checks |= line.is_some_and(|line| line.vector.p.iter().any(|own| own == p));
+        }
+        assert!(checks, "no vector of these checks {p}: {row}");
+        messages.insert(example);
+    }
+    assert!(messages.len() >= 30, "only {} examples", messages.len());
+}
+
+#[test]
 fn both_eras_of_the_original_speak_to_both_roles() {
     let lines = all();
     for role in [Role::Agent, Role::Controller] {

@@ -1,0 +1,227 @@
+//! The figures in the documentation are those of the code: the tables of periods and limits, and what
+//! is said of the bounds that no configuration changes.
+
+use alloc::{
+    format,
+    string::{String, ToString as _},
+};
+use core::time::Duration;
+
+use super::{Limits, Periods};
+use crate::backoff::Backoff;
+
+fn size(bytes: usize) -> String {
+    match bytes {
+        n if n % (1 << 20) == 0 => format!("{} MiB", n >> 20),
+        n if n % (1 << 10) == 0 && n > 1024 => format!("{} KiB", n >> 10),
+        n => format!("{n}"),
+    }
+}
+
+#[test]
+fn the_documented_defaults_are_the_defaults() {
+    // Taken apart, so that a new limit is not forgotten.
+    let apart = |limits: Limits| {
+        let Limits {
+            frame,
+            streams,
+            recv_stream,
+            recv_total,
+            send_stream,
+            send_total,
+            control,
+            chunk,
+            message,
+            buffered,
+            buffered_total,
+            head,
+            window,
+        } = limits;
+        [
+            ("frame", frame),
+            ("streams", streams),
+            ("recv_stream", recv_stream),
+            ("recv_total", recv_total),
+            ("send_stream", send_stream),
+            ("send_total", send_total),
+            ("control", control),
+            ("chunk", chunk),
+            ("message", message),
+            ("buffered", buffered),
+            ("buffered_total", buffered_total),
+            ("head", head),
+            ("window", window),
+        ]
+    };
+    let table = include_str!("limits.md");
+    let (agent, controller) = (apart(Limits::agent()), apart(Limits::controller()));
+    for ((name, agent), (_, controller)) in agent.into_iter().zip(controller) {
+        let row = format!("| `{name}` | {} | {} |", size(agent), size(controller));
+        assert!(table.contains(&row), "not in the table: {row}");
+    }
+}
+
+#[test]
+fn the_documented_periods_are_the_defaults() {
+    // Taken apart, so that a new period is not forgotten.
+    let Periods {
+        heartbeat,
+        ping,
+        idle,
+        write,
+        dial,
+        register,
+        register_total,
+        buffered,
+        linger,
+        closing,
+        tunnel_idle,
+    } = Periods::default();
+    let Backoff {
+        base,
+        max,
+        stable,
+        retry_after_max,
+    } = Backoff::default();
+    let all: [(&str, Duration); 15] = [
+        ("heartbeat", heartbeat),
+        ("ping", ping),
+        ("idle", idle),
+        ("write", write),
+        ("dial", dial),
+        ("register", register),
+        ("register_total", register_total),
+        ("buffered", buffered),
+        ("linger", linger),
+        ("closing", closing),
+        ("tunnel_idle", tunnel_idle),
+        ("Backoff::base", base),
+        ("Backoff::max", max),
+        ("Backoff::stable", stable),
+        ("Backoff::retry_after_max", retry_after_max),
+    ];
+    let table = include_str!("periods.md");
+    let fields = [include_str!("limits.rs"), include_str!("../backoff.rs")].concat();
+    for (name, period) in all {
+        let row = format!("| `{name}` | {} s |", period.as_secs_f64());
+        assert!(table.contains(&row), "not in the table: {row}");
+        // And at the field itself.
+        let (_, field) = name.rsplit_once(':').unwrap_or(("", name));
+        let end = format!("\n    pub {field}: Duration,");
+        let (before, _) = fields.split_once(&end).unwrap();
+        let doc = before.rsplit("\n    pub ").next().unwrap_or_default();
+        let seconds = format!("{} s", period.as_secs_f64());
+        let minutes = format!("{} min", period.as_secs() / 60);
+        let said = [seconds, minutes].map(|shown| format!(" {shown}"));
+        let said = said.iter().any(|shown| doc.contains(shown));
+        assert!(
+            said,
+            "{field} is {period:?}, and its documentation says:{doc}"
+        );
+    }
+    assert_eq!(table.lines().count(), 2 + all.len());
+}
+
+/// The number that a constant of a source file has.
+fn constant(source: &str, name: &str) -> usize {
+    let (_, rest) = source
+        .split_once(&format!("const {name}: usize = "))
+        .unwrap();
+    let text = rest.split(';').next().unwrap().replace('_', "");
+    let (base, shift) = text.split_once(" << ").unwrap_or((&text, "0"));
+    base.parse::<usize>().unwrap() << shift.parse::<u32>().unwrap()
+}
+
+#[test]
+fn the_documented_fixed_bounds_are_those_of_the_code() {
+    let text = include_str!("limits.md").replace('\n', " ");
+    let all = [
+        (
+            include_str!("../agent/incoming.rs"),
+            "MAX_ID",
+            "ids of a peer {} bytes",
+        ),
+        (
+            include_str!("../controller/incoming.rs"),
+            "MAX_ID",
+            "ids of a peer {} bytes",
+        ),
+        (
+            include_str!("../notices.rs"),
+            "MAX_TEXT",
+            "texts of a peer that are kept {} bytes",
+        ),
+        (
+            include_str!("../rules/gateway.rs"),
+            "MAX_URL",
+            "URLs of gateways {},",
+        ),
+        (
+            include_str!("../mux/head.rs"),
+            "MAX_TEXT",
+            "of the names in a tunnel of the fast mode {},",
+        ),
+        (
+            include_str!("../agent/sockets.rs"),
+            "MAX_REFUSAL",
+            "the body of a refused stream {},",
+        ),
+        (
+            include_str!("../agent/incoming.rs"),
+            "MAX_UNKNOWN",
+            "refused UDP tunnels {} each",
+        ),
+        (
+            include_str!("../controller/outgoing.rs"),
+            "MAX_STRAYS",
+            "was told so {},",
+        ),
+        (include_str!("../notices.rs"), "MAX", "notices {},"),
+        (
+            include_str!("../controller/incoming.rs"),
+            "MAX_FACTS",
+            "labels and facts of an agent {} each",
+        ),
+        (
+            include_str!("../controller/sessions.rs"),
+            "MAX_SESSIONS",
+            "connections of one agent {},",
+        ),
+        (
+            include_str!("../rules/tunnel.rs"),
+            "MAX_DATAGRAM",
+            "a datagram {} bytes",
+        ),
+        (
+            include_str!("../controller/exchange.rs"),
+            "WINDOW",
+            "A window between our own ends: {} of an answer",
+        ),
+        (
+            include_str!("../yamux/stream.rs"),
+            "AHEAD",
+            "of what a stream receives up to {} is with its local end",
+        ),
+        (
+            include_str!("../yamux/frame.rs"),
+            "INITIAL_WINDOW",
+            "begins with {}",
+        ),
+    ];
+    for (source, name, said) in all {
+        let bound = match constant(source, name) {
+            65_507 => "65,507".to_string(),
+            bound => size(bound),
+        };
+        let said = said.replace("{}", &bound);
+        assert!(
+            text.contains(&said),
+            "{name} is {bound}, and it does not say: {said}"
+        );
+    }
+    let share = Limits::agent().send_total / Limits::agent().streams;
+    assert!(text.contains(&format!("({} at the defaults)", size(share))));
+    let window = Limits::agent().request_window();
+    let said = format!("{} toward the Kubernetes API", size(window));
+    assert!(text.contains(&said), "{said}");
+}
