@@ -48,8 +48,8 @@ pub(crate) struct Mux {
     pub(crate) protocols: Protocols,
     by_wire: BTreeMap<u32, StreamId>,
     by_id: BTreeMap<StreamId, Entry>,
-    /// Streams of the peer whose header is still to come.
-    heads: BTreeMap<u32, Heading>,
+    /// Streams of the peer whose header is still to come, and until when: in `due` too.
+    heads: BTreeMap<u32, (Time, Heading)>,
     /// Limits of time: of headers, dials and silence.
     due: BTreeSet<(Time, u32)>,
     /// What came behind the header of the stream that was asked for last.
@@ -329,6 +329,7 @@ impl Mux {
     }
 
     pub(crate) fn refuse(&mut self, wire: u32) {
+        self.early = None;
         self.end_wire(wire, Ending::Refused);
     }
 

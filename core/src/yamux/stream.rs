@@ -119,6 +119,12 @@ impl Stream {
         }
     }
 
+    /// Whether both ends have said that they have no more to send: on the wire there is nothing
+    /// left of it to reset.
+    pub(super) fn is_closed(&self) -> bool {
+        self.told && self.peer_finished
+    }
+
     /// Whether both ends are done with it, and with what it carried.
     pub(super) fn is_over(&self) -> bool {
         self.told && self.peer_told && self.unread == 0

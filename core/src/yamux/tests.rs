@@ -5,6 +5,7 @@ use core::time::Duration;
 
 use super::{frame::*, *};
 
+mod ends;
 mod faults;
 mod limits;
 mod sending;
