@@ -100,6 +100,11 @@ impl Datagrams {
         !waits && core::mem::take(&mut self.finished)
     }
 
+    /// Whether what is left is the beginning of a datagram.
+    pub(super) fn is_cut(&self) -> bool {
+        !self.pending.is_empty()
+    }
+
     /// The local end took a datagram, or it was dropped.
     pub(super) fn taken(&mut self, len: usize) {
         self.ahead = self.ahead.saturating_sub(Limits::charge(len));

@@ -108,6 +108,9 @@ impl Mux {
             });
         }
         if datagrams.ends() {
+            if datagrams.is_cut() {
+                self.out.push_back(Heard::Fault(PeerFault::Malformed));
+            }
             self.out.push_back(Heard::HalfClosed(id));
         }
         while let Some(piece) = datagrams.release() {

@@ -168,3 +168,25 @@ fn p205_a_length_that_none_of_udp_has_costs_that_datagram() {
     let fault = Notice::Tolerated(None, PeerFault::MessageTooLong);
     assert!(pair.at_agent.contains(&Action::Notice(fault)));
 }
+
+#[test]
+fn p205_a_datagram_that_the_end_cuts_off_is_told() {
+    for whole in [true, false] {
+        let mut pair = Pair::new();
+        let (here, there) = udp(&mut pair);
+        let sent = pair.controller.send(here, Kind::Datagram, bytes("one"));
+        assert_eq!(sent, Ok(()));
+        pair.run();
+        pair.agent_events(there);
+        // A FIN of stream 2, behind the first byte of a length where that is cut off.
+        let end: &[u8] = match whole {
+            true => &[0, 0, 0, 4, 0, 0, 0, 2, 0, 0, 0, 0],
+            false => &[0, 0, 0, 4, 0, 0, 0, 2, 0, 0, 0, 1, 0],
+        };
+        pair.agent_hears(Input::Frame(A, Frame::Binary(end)));
+        assert_eq!(pair.agent_events(there), [Action::HalfClosed(there)]);
+        let fault = Notice::Tolerated(None, PeerFault::Malformed);
+        let told = pair.at_agent.contains(&Action::Notice(fault));
+        assert_eq!(told, !whole);
+    }
+}
