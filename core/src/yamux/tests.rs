@@ -5,6 +5,7 @@ use core::time::Duration;
 
 use super::{frame::*, *};
 
+mod edges;
 mod ends;
 mod faults;
 mod limits;
