@@ -10,6 +10,14 @@ fn server() -> Session {
     end
 }
 
+fn with_total(recv_total: usize) -> Session {
+    let config = Config {
+        recv_total,
+        ..Config::default()
+    };
+    Session::new(Role::Server, config, at(0))
+}
+
 #[test]
 fn p119_ids_are_used_up_to_the_last_and_not_again() {
     for (role, last) in [(Role::Client, u32::MAX), (Role::Server, u32::MAX - 1)] {
@@ -102,6 +110,37 @@ fn what_ends_with_the_session_is_counted() {
     end.open(at(0)).unwrap();
     end.receive(at(0), &[1; 12]);
     assert_eq!((end.stats().lost, end.stats().opened), (2, 2));
+}
+
+#[test]
+fn resets_are_counted_by_who_is_at_fault() {
+    let mut end = with_total(1000);
+    let window = INITIAL_WINDOW as u32;
+    for id in [1, 3, 5, 7, 9] {
+        end.receive(at(0), &frame(1, SYN, id, 0, b""));
+    }
+    for bytes in [
+        frame(1, RST, 1, 0, b""),
+        frame(0, 0, 3, window + 1, &vec![0; INITIAL_WINDOW + 1]),
+        frame(1, 0, 5, u32::MAX, b""),
+        frame(0, 0, 7, 1001, &[0; 1001]),
+    ] {
+        end.receive(at(0), &bytes);
+    }
+    end.reset(9);
+    let stats = end.stats();
+    let at_fault = (stats.resets_by_peer, stats.resets_for_faults);
+    assert_eq!((at_fault, stats.resets_for_memory), ((1, 2), 1));
+    assert_eq!((stats.resets, stats.opened, end.streams()), (5, 5, 0));
+}
+
+#[test]
+fn a_window_never_grows_beyond_what_a_grant_can_say() {
+    let config = Config {
+        window: usize::MAX,
+        ..Config::default()
+    };
+    assert_eq!(config.checked().window, u32::MAX as usize / 2);
 }
 
 #[test]
