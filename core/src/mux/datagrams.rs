@@ -13,7 +13,6 @@ const AHEAD: usize = 64 << 10;
 const PREFIX: usize = 2;
 
 /// The datagrams of one stream.
-#[derive(Debug)]
 pub(super) struct Datagrams {
     /// Each is behind its length.
     pub(super) prefixed: bool,

@@ -86,7 +86,7 @@ impl Head {
 }
 
 /// A header of which a part has arrived.
-#[derive(Debug, Default)]
+#[derive(Default)]
 pub(super) struct Heading(Vec<u8>);
 
 /// What has become of it.

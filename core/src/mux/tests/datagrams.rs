@@ -139,6 +139,7 @@ fn p205_a_datagram_may_come_in_any_pieces_and_a_service_that_is_slow_holds_the_p
 fn p121_each_frame_of_a_gateway_without_lengths_is_a_datagram() {
     let mut state = Datagrams::new(false);
     state.push(bytes("one"));
+    state.push(Bytes::from(alloc::vec![1; MAX_DATAGRAM]));
     state.push(Bytes::from(alloc::vec![1; MAX_DATAGRAM + 1]));
     let lens: Vec<usize> = core::iter::from_fn(|| {
         let datagram = state.next()?;
@@ -146,9 +147,9 @@ fn p121_each_frame_of_a_gateway_without_lengths_is_a_datagram() {
         Some(datagram.len())
     })
     .collect();
-    assert_eq!(lens, [3, MAX_DATAGRAM, 1]);
+    assert_eq!(lens, [3, MAX_DATAGRAM, MAX_DATAGRAM, 1]);
     let released: usize = core::iter::from_fn(|| state.release()).sum();
-    assert_eq!(released, 3 + MAX_DATAGRAM + 1);
+    assert_eq!(released, 3 + 2 * MAX_DATAGRAM + 1);
 }
 
 #[test]

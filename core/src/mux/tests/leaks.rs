@@ -143,3 +143,16 @@ fn p120_nothing_is_kept_of_a_stream_however_it_ends() {
         assert_eq!(end.left(), [0; 9], "{name}");
     }
 }
+
+#[test]
+fn p199_no_data_is_shown() {
+    let mut end = End::new();
+    end.opened(b"\x01\x01\0\x50\0\x07hunter2");
+    let (_, id) = end.admitted(b"\x01\x01\0\x50\0\x01s\0\x01n\0\x01thunter2");
+    end.mux.send(Time::ZERO, id, bytes("hunter2")).unwrap();
+    let shown = alloc::format!("{:?}", end.mux);
+    assert!(
+        !shown.contains("hunter") && !shown.contains("104, 117"),
+        "{shown}"
+    );
+}
