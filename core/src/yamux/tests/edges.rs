@@ -91,6 +91,32 @@ fn p119_one_byte_more_than_the_window_is_too_much_and_all_of_it_is_not() {
 }
 
 #[test]
+fn p119_a_frame_without_data_is_told_to_nobody_and_holds_nothing() {
+    let mut end = server();
+    end.receive(at(0), &frame(1, SYN, 1, 0, b""));
+    assert_eq!(end.event(), Some(Event::Opened(1)));
+    for _ in 0..1000 {
+        end.receive(at(0), &[frame(0, 0, 1, 0, b""), vec![0]].concat());
+        end.receive(at(0), &frame(0, 0, 1, 0, b"")[1..]);
+    }
+    assert_eq!((end.event(), end.held_in(), end.streams()), (None, 0, 1));
+}
+
+#[test]
+fn a_window_takes_all_that_is_left_of_what_all_may_hold() {
+    for (less, window) in [(0, 2 * INITIAL_WINDOW), (1, INITIAL_WINDOW)] {
+        let mut end = with_total(2 * INITIAL_WINDOW - less);
+        end.transmit(at(0));
+        end.receive(at(0), &frame(2, ACK, 0, 0, b""));
+        let half = vec![0; INITIAL_WINDOW / 2];
+        end.receive(at(0), &frame(0, SYN, 1, half.len() as u32, &half));
+        assert_eq!(events(&mut end).len(), 2);
+        end.consumed(at(0), 1, half.len());
+        assert_eq!(end.windows, window);
+    }
+}
+
+#[test]
 fn p119_nothing_heard_is_no_sign_of_life() {
     let mut end = Session::new(Role::Server, Config::default(), at(0));
     end.transmit(at(0));
