@@ -87,7 +87,7 @@ impl Head {
 
 /// A header of which a part has arrived.
 #[derive(Default)]
-pub(super) struct Heading(Vec<u8>);
+pub(super) struct Heading(pub(super) Vec<u8>);
 
 /// What has become of it.
 #[derive(Debug, Eq, PartialEq)]

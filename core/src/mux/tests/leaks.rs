@@ -10,6 +10,8 @@ use crate::{
 const SYN: u8 = 1;
 const FIN: u8 = 4;
 const RST: u8 = 8;
+/// A header, and data behind it.
+const HEAD: &[u8] = b"\x01\x01\0\x50\0\x01s\0\x01n\0\x01tmore";
 
 /// The agent's end, and what its peer says on the next stream.
 struct End {
@@ -89,7 +91,6 @@ impl End {
 
 #[test]
 fn p120_nothing_is_kept_of_a_stream_however_it_ends() {
-    const HEAD: &[u8] = b"\x01\x01\0\x50\0\x01s\0\x01n\0\x01tmore";
     let ends: [(&str, fn(&mut End)); 9] = [
         ("reset before its header", |end| {
             let wire = end.opened(b"");
@@ -142,6 +143,44 @@ fn p120_nothing_is_kept_of_a_stream_however_it_ends() {
         assert!(!end.mux.is_over(), "{name}");
         assert_eq!(end.left(), [0; 9], "{name}");
     }
+}
+
+#[test]
+fn what_falls_due_first_is_the_deadline_and_passes_it() {
+    let at = |s| Time::since_origin(Duration::from_secs(s));
+    let mut end = End::new();
+    end.hears(b"");
+    // The first ping is not answered.
+    assert_eq!(end.mux.deadline(), Some(at(30)));
+    let periods = Periods {
+        dial: Duration::from_secs(5),
+        ..Periods::default()
+    };
+    let id = StreamId(1);
+    end.mux.receive(at(1), &frame(1, SYN, 2, b""));
+    assert!(end.mux.heard(at(1), &periods).is_none());
+    assert_eq!(end.mux.deadline(), Some(at(6)));
+    end.mux.receive(at(2), &frame(0, 0, 2, HEAD));
+    let asked = end.mux.heard(at(2), &periods);
+    assert!(matches!(asked, Some(Heard::Asked(2, _))));
+    end.mux.admit(at(2), 2, id, Protocol::Tcp, &periods);
+    assert_eq!(end.mux.tick(at(6)), []);
+    assert_eq!(end.mux.deadline(), Some(at(7)));
+    end.mux
+        .local(at(3), id, &Input::Head(id, crate::ResponseHead::default()));
+    // Silence has its limit, and what passes moves it.
+    assert_eq!(end.mux.tick(at(30)), []);
+    end.mux.local(at(30), id, &Input::Consumed(id, 0));
+    end.hears(&frame(2, 2, 0, b""));
+    let silent = 30 + periods.tunnel_idle.as_secs();
+    for now in (60..silent).step_by(10) {
+        end.mux.receive(at(now), b"\0\x02\0\x01\0\0\0\0\0\0\0\0");
+        assert_eq!(end.mux.tick(at(now)), []);
+        assert!(end.mux.deadline() > Some(at(now)), "{now}");
+        while end.mux.transmit(at(now)).is_some() {}
+    }
+    assert_eq!(end.mux.tick(at(silent)), [id]);
+    assert_eq!(end.mux.session.streams(), 0);
 }
 
 #[test]

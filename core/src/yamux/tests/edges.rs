@@ -167,6 +167,13 @@ fn a_window_never_grows_beyond_what_a_grant_can_say() {
         ..Config::default()
     };
     assert_eq!(config.checked().window, u32::MAX as usize / 2);
+    let config = Config {
+        control: 0,
+        chunk: usize::MAX,
+        ..config
+    };
+    let checked = config.checked();
+    assert_eq!((checked.control, checked.chunk), (1, u32::MAX as usize));
 }
 
 #[test]
@@ -186,6 +193,20 @@ fn a_stream_that_waits_for_its_reader_hides_no_other() {
         })
         .collect();
     assert_eq!(ids, [1, 3, 1, 3, 1]);
+    // It has more now, and is asked for before the other.
+    end.receive(at(0), &frame(0, 0, 1, 1, b"x"));
+    end.receive(at(0), &frame(0, 0, 3, 1, b"y"));
+    let other = Event::Data(3, Bytes::from_static(b"y"));
+    assert_eq!(events(&mut end), [other]);
+}
+
+#[test]
+fn p119_who_leaves_says_so_once() {
+    let mut end = server();
+    end.go_away();
+    assert_eq!(end.transmit(at(0)).unwrap(), frame(3, 0, 0, 0, b""));
+    end.go_away();
+    assert_eq!(end.transmit(at(0)), None);
 }
 
 #[test]
