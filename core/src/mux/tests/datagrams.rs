@@ -153,6 +153,27 @@ fn p121_each_frame_of_a_gateway_without_lengths_is_a_datagram() {
 }
 
 #[test]
+fn p121_to_a_gateway_without_lengths_none_is_written() {
+    let (limits, periods) = (crate::Limits::agent(), crate::Periods::default());
+    let protocols = Protocols::of(&[1.0, 2.0]);
+    let asked = YamuxConfig::default();
+    let mut mux = Mux::new(Role::Client, &limits, asked, protocols, Time::ZERO);
+    let syn = [0, 1, 0, 1, 0, 0, 0, 2, 0, 0, 0, 0];
+    mux.receive(Time::ZERO, &syn);
+    assert!(mux.heard(Time::ZERO, &periods).is_none());
+    for (protocol, expected) in [
+        (Protocol::Udp, &b"one"[..]),
+        (Protocol::Datagrams, b"\0\x03one"),
+    ] {
+        mux.admit(Time::ZERO, 2, StreamId(1), protocol, &periods);
+        while mux.transmit(Time::ZERO).is_some() {}
+        mux.send(Time::ZERO, StreamId(1), bytes("one")).unwrap();
+        let frame = mux.transmit(Time::ZERO).unwrap();
+        assert_eq!(frame[12..], *expected);
+    }
+}
+
+#[test]
 fn p205_a_length_that_none_of_udp_has_costs_that_datagram() {
     let mut pair = Pair::new();
     let (here, there) = udp(&mut pair);

@@ -91,7 +91,8 @@ impl End {
 
 #[test]
 fn p120_nothing_is_kept_of_a_stream_however_it_ends() {
-    let ends: [(&str, fn(&mut End)); 9] = [
+    type Way = fn(&mut End);
+    let ends: [(&str, Way); 9] = [
         ("reset before its header", |end| {
             let wire = end.opened(b"");
             end.hears(&frame(1, RST, wire, b""));
