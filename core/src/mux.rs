@@ -22,7 +22,7 @@ use alloc::{
     collections::{BTreeMap, BTreeSet, VecDeque},
     vec::Vec,
 };
-use core::time::Duration;
+use core::{fmt, time::Duration};
 
 use bytes::Bytes;
 
@@ -40,7 +40,6 @@ use crate::{
 };
 
 /// A session, and the streams of it that the machine knows.
-#[derive(Debug)]
 pub(crate) struct Mux {
     role: Role,
     session: Session,
@@ -48,8 +47,8 @@ pub(crate) struct Mux {
     pub(crate) protocols: Protocols,
     by_wire: BTreeMap<u32, StreamId>,
     by_id: BTreeMap<StreamId, Entry>,
-    /// Streams of the peer whose header is still to come.
-    heads: BTreeMap<u32, Heading>,
+    /// Streams of the peer whose header is still to come, and until when: in `due` too.
+    heads: BTreeMap<u32, (Time, Heading)>,
     /// Limits of time: of headers, dials and silence.
     due: BTreeSet<(Time, u32)>,
     /// What came behind the header of the stream that was asked for last.
@@ -60,6 +59,16 @@ pub(crate) struct Mux {
     bytes_out: u64,
     /// Streams that this end reset.
     closed: [u64; Ending::COUNT],
+}
+
+/// What it holds stays out: it may hold secrets.
+impl fmt::Debug for Mux {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Mux")
+            .field("session", &self.session)
+            .field("protocols", &self.protocols)
+            .finish_non_exhaustive()
+    }
 }
 
 /// The protocols that a peer speaks on its streams.
@@ -85,7 +94,6 @@ impl Protocols {
 }
 
 /// State of one stream.
-#[derive(Debug)]
 struct Entry {
     wire: u32,
     /// It carries datagrams.
@@ -101,7 +109,6 @@ struct Entry {
 }
 
 /// What comes out of a session.
-#[derive(Debug)]
 pub(crate) enum Heard {
     /// The peer opened a stream with this header: [`Mux::admit`] or [`Mux::refuse`] it.
     Asked(u32, Head),
@@ -329,6 +336,7 @@ impl Mux {
     }
 
     pub(crate) fn refuse(&mut self, wire: u32) {
+        self.early = None;
         self.end_wire(wire, Ending::Refused);
     }
 

@@ -19,6 +19,7 @@
 //!  └───┬────┘                    └────┬────┘
 //!      │ peer's FIN            finish │
 //!      └──────────►  Over  ◄──────────┘
+//!                (a reset finds nothing; what came before is still told)
 //! ```
 //!
 //! What a peer can make it hold: of each stream no more than its window, which is 256 KiB at first
@@ -228,8 +229,8 @@ impl Session {
         }
     }
 
-    /// Ends the stream at once: what is on its way in either direction is lost. Nothing more is told
-    /// of it, except that it was gone already. Returns whether there was one.
+    /// Ends the stream at once: what is on its way in either direction is lost, except to a peer where
+    /// both ends have finished. Nothing more is told of it, except that it was gone already. Returns whether there was one.
     pub fn reset(&mut self, id: u32) -> bool {
         let there = self.streams.contains_key(&id);
         if there {
@@ -339,14 +340,14 @@ impl Session {
     }
 
     /// The stream breaks, by the local end where nothing else is said. Whoever did not do it is
-    /// told, if it ever heard of the stream.
+    /// told, if it ever heard of the stream and is not done with it.
     fn broken(&mut self, id: u32, by: Option<ResetBy>) {
         let flags = self.control.forget(id);
         let Some(stream) = self.remove(id) else {
             return;
         };
         self.stats.count_reset(by);
-        if by != Some(ResetBy::Peer) && flags != Some(SYN) {
+        if by != Some(ResetBy::Peer) && flags != Some(SYN) && !stream.is_closed() {
             self.control.reset(id);
         }
         if let Some(by) = by

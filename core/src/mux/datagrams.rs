@@ -13,7 +13,6 @@ const AHEAD: usize = 64 << 10;
 const PREFIX: usize = 2;
 
 /// The datagrams of one stream.
-#[derive(Debug)]
 pub(super) struct Datagrams {
     /// Each is behind its length.
     pub(super) prefixed: bool,
@@ -98,6 +97,11 @@ impl Datagrams {
         };
         let waits = !self.frames.is_empty() || whole(&self.pending);
         !waits && core::mem::take(&mut self.finished)
+    }
+
+    /// Whether what is left is the beginning of a datagram.
+    pub(super) fn is_cut(&self) -> bool {
+        !self.pending.is_empty()
     }
 
     /// The local end took a datagram, or it was dropped.

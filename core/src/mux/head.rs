@@ -86,8 +86,8 @@ impl Head {
 }
 
 /// A header of which a part has arrived.
-#[derive(Debug, Default)]
-pub(super) struct Heading(Vec<u8>);
+#[derive(Default)]
+pub(super) struct Heading(pub(super) Vec<u8>);
 
 /// What has become of it.
 #[derive(Debug, Eq, PartialEq)]

@@ -47,13 +47,13 @@ impl Mux {
                 "a stream of the agent",
             )));
         }
-        self.heads.insert(wire, Heading::default());
+        self.heads.insert(wire, (due, Heading::default()));
         self.due.insert((due, wire));
         None
     }
 
     fn data(&mut self, now: Time, wire: u32, data: Bytes) -> Option<Heard> {
-        let Some(heading) = self.heads.get_mut(&wire) else {
+        let Some((due, heading)) = self.heads.get_mut(&wire) else {
             return self.deliver(now, wire, data);
         };
         match heading.push(&data) {
@@ -62,8 +62,8 @@ impl Mux {
                 None
             }
             Parsed::Whole(head, used) => {
+                self.due.remove(&(*due, wire));
                 self.heads.remove(&wire);
-                self.due.retain(|(_, other)| *other != wire);
                 self.session.consumed(now, wire, used);
                 // It follows once the stream was let in.
                 self.early = Some((wire, data.slice(used.min(data.len())..)));
@@ -108,6 +108,9 @@ impl Mux {
             });
         }
         if datagrams.ends() {
+            if datagrams.is_cut() {
+                self.out.push_back(Heard::Fault(PeerFault::Malformed));
+            }
             self.out.push_back(Heard::HalfClosed(id));
         }
         while let Some(piece) = datagrams.release() {

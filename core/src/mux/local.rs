@@ -116,7 +116,10 @@ impl Mux {
     }
 
     pub(super) fn forget(&mut self, wire: u32) -> Option<StreamId> {
-        self.heads.remove(&wire);
+        if let Some((due, _)) = self.heads.remove(&wire) {
+            // Otherwise a peer that opens and resets would fill the list faster than time empties it.
+            self.due.remove(&(due, wire));
+        }
         let id = self.by_wire.remove(&wire)?;
         if let Some(entry) = self.by_id.remove(&id)
             && let Some(at) = entry.until

@@ -15,6 +15,7 @@ use crate::{
 mod counts;
 mod datagrams;
 mod greeting;
+mod leaks;
 mod streams;
 mod tunnels;
 

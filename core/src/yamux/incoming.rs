@@ -113,6 +113,11 @@ impl Session {
             self.unacknowledged -= 1;
         }
         if header.has(RST) {
+            if stream.is_closed() {
+                // To the peer it was gone already, and nothing of it is on its way.
+                self.stats.stale += 1;
+                return false;
+            }
             self.broken(id, Some(ResetBy::Peer));
             return false;
         }

@@ -16,7 +16,6 @@ const AHEAD: usize = 128 << 10;
 const BLOCK: usize = 32 << 10;
 
 /// What the local end is told of a stream that goes on.
-#[derive(Debug)]
 pub(super) enum News {
     Opened,
     Data(Bytes),
@@ -24,7 +23,6 @@ pub(super) enum News {
 }
 
 /// State of a stream.
-#[derive(Debug)]
 pub(super) struct Stream {
     // ---- toward the peer
     /// Waits to be framed.
@@ -117,6 +115,12 @@ impl Stream {
             known: false,
             ..Self::new(now)
         }
+    }
+
+    /// Whether both ends have said that they have no more to send: on the wire there is nothing
+    /// left of it to reset.
+    pub(super) fn is_closed(&self) -> bool {
+        self.told && self.peer_finished
     }
 
     /// Whether both ends are done with it, and with what it carried.

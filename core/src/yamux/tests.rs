@@ -5,6 +5,8 @@ use core::time::Duration;
 
 use super::{frame::*, *};
 
+mod edges;
+mod ends;
 mod faults;
 mod limits;
 mod sending;

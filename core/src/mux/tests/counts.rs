@@ -70,3 +70,18 @@ fn a_shutdown_is_the_end_of_what_is_still_open() {
     pair.agent_hears(Input::Tick);
     assert_eq!(ending(&pair.agent.stats()), Some(Ending::Shutdown));
 }
+
+#[test]
+fn frames_about_streams_that_are_gone_are_counted() {
+    let mut pair = Pair::new();
+    // Data of a stream that nobody opened, and a grant.
+    let data = [0, 0, 0, 0, 0, 0, 0, 2, 0, 0, 0, 1, 7];
+    let grant = [0, 1, 0, 0, 0, 0, 0, 2, 0, 0, 0, 1];
+    for frame in [&data[..], &grant] {
+        pair.agent_hears(Input::Frame(A, Frame::Binary(frame)));
+        pair.controller_hears(Input::Frame(C, Frame::Binary(frame)));
+    }
+    assert_eq!(pair.agent.stats().stale_frames, 2);
+    assert_eq!(pair.controller.stats().stale_frames, 2);
+    assert_eq!(pair.agent.stats().streams_opened, 0);
+}

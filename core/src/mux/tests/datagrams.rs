@@ -139,6 +139,7 @@ fn p205_a_datagram_may_come_in_any_pieces_and_a_service_that_is_slow_holds_the_p
 fn p121_each_frame_of_a_gateway_without_lengths_is_a_datagram() {
     let mut state = Datagrams::new(false);
     state.push(bytes("one"));
+    state.push(Bytes::from(alloc::vec![1; MAX_DATAGRAM]));
     state.push(Bytes::from(alloc::vec![1; MAX_DATAGRAM + 1]));
     let lens: Vec<usize> = core::iter::from_fn(|| {
         let datagram = state.next()?;
@@ -146,9 +147,30 @@ fn p121_each_frame_of_a_gateway_without_lengths_is_a_datagram() {
         Some(datagram.len())
     })
     .collect();
-    assert_eq!(lens, [3, MAX_DATAGRAM, 1]);
+    assert_eq!(lens, [3, MAX_DATAGRAM, MAX_DATAGRAM, 1]);
     let released: usize = core::iter::from_fn(|| state.release()).sum();
-    assert_eq!(released, 3 + MAX_DATAGRAM + 1);
+    assert_eq!(released, 3 + 2 * MAX_DATAGRAM + 1);
+}
+
+#[test]
+fn p121_to_a_gateway_without_lengths_none_is_written() {
+    let (limits, periods) = (crate::Limits::agent(), crate::Periods::default());
+    let protocols = Protocols::of(&[1.0, 2.0]);
+    let asked = YamuxConfig::default();
+    let mut mux = Mux::new(Role::Client, &limits, asked, protocols, Time::ZERO);
+    let syn = [0, 1, 0, 1, 0, 0, 0, 2, 0, 0, 0, 0];
+    mux.receive(Time::ZERO, &syn);
+    assert!(mux.heard(Time::ZERO, &periods).is_none());
+    for (protocol, expected) in [
+        (Protocol::Udp, &b"one"[..]),
+        (Protocol::Datagrams, b"\0\x03one"),
+    ] {
+        mux.admit(Time::ZERO, 2, StreamId(1), protocol, &periods);
+        while mux.transmit(Time::ZERO).is_some() {}
+        mux.send(Time::ZERO, StreamId(1), bytes("one")).unwrap();
+        let frame = mux.transmit(Time::ZERO).unwrap();
+        assert_eq!(frame[12..], *expected);
+    }
 }
 
 #[test]
@@ -167,4 +189,26 @@ fn p205_a_length_that_none_of_udp_has_costs_that_datagram() {
     assert_eq!(pair.agent_events(there), [good]);
     let fault = Notice::Tolerated(None, PeerFault::MessageTooLong);
     assert!(pair.at_agent.contains(&Action::Notice(fault)));
+}
+
+#[test]
+fn p205_a_datagram_that_the_end_cuts_off_is_told() {
+    for whole in [true, false] {
+        let mut pair = Pair::new();
+        let (here, there) = udp(&mut pair);
+        let sent = pair.controller.send(here, Kind::Datagram, bytes("one"));
+        assert_eq!(sent, Ok(()));
+        pair.run();
+        pair.agent_events(there);
+        // A FIN of stream 2, behind the first byte of a length where that is cut off.
+        let end: &[u8] = match whole {
+            true => &[0, 0, 0, 4, 0, 0, 0, 2, 0, 0, 0, 0],
+            false => &[0, 0, 0, 4, 0, 0, 0, 2, 0, 0, 0, 1, 0],
+        };
+        pair.agent_hears(Input::Frame(A, Frame::Binary(end)));
+        assert_eq!(pair.agent_events(there), [Action::HalfClosed(there)]);
+        let fault = Notice::Tolerated(None, PeerFault::Malformed);
+        let told = pair.at_agent.contains(&Action::Notice(fault));
+        assert_eq!(told, !whole);
+    }
 }

@@ -167,3 +167,33 @@ fn p120_a_header_has_limited_time_and_no_end() {
         assert!(!pair.at_agent.iter().any(open));
     }
 }
+
+#[test]
+fn p120_the_longest_header_is_read_and_no_more_is_kept_than_it_has() {
+    let name = || "x".repeat(256);
+    for (transport, protocol) in [
+        (Transport::Tcp, Protocol::Tcp),
+        (Transport::Udp, Protocol::Udp),
+        (Transport::Udp, Protocol::Datagrams),
+    ] {
+        let tunnel = Tunnel {
+            service_name: name(),
+            service_namespace: name(),
+            tunnel_id: name(),
+            ..redis(transport)
+        };
+        let head = Head::of(tunnel, protocol).unwrap();
+        let mut bytes = head.encode().to_vec();
+        let len = bytes.len();
+        assert_eq!(len, 4 + 3 * 258);
+        bytes.extend([7; 10_000]);
+        for cut in [0, 3, 5, 700, len - 1] {
+            let (first, rest) = bytes.split_at(cut);
+            let mut heading = Heading::default();
+            assert_eq!(heading.push(first), head::Parsed::More);
+            let whole = head::Parsed::Whole(head.clone(), len - cut);
+            assert_eq!(heading.push(rest), whole, "{cut}");
+            assert_eq!(heading.0.len(), len);
+        }
+    }
+}
