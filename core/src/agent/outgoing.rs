@@ -127,6 +127,10 @@ impl Agent {
             return Some(Action::Notice(notice));
         }
         let conn = self.phase.open()?;
+        if socket == Socket::Ready(conn) {
+            // Whatever waited for it may be gone by now: then nothing else would stop it.
+            self.timers.stop(Timer::Stall);
+        }
         if !self.control.any() && !self.streams.wants_send() && !self.mux_wants() {
             return None;
         }
@@ -135,7 +139,6 @@ impl Agent {
             self.timers.start(Timer::Stall, until);
             return None;
         }
-        self.timers.stop(Timer::Stall);
         let frame = self
             .control_frame()
             .or_else(|| self.mux_or_json_frame(conn))?;

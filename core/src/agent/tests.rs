@@ -11,6 +11,7 @@ mod refusals;
 mod requests;
 mod sockets;
 mod tunnels;
+mod twice;
 mod weaknesses;
 
 use alloc::{

@@ -1,0 +1,24 @@
+//! What comes twice, late or in an unusual order.
+
+use super::*;
+
+#[test]
+fn a_socket_that_is_ready_again_is_not_stalled_even_where_nothing_is_left_to_send() {
+    // Less than from one ping to the next, each of which would find out.
+    let mut bench = Bench::registered_with(|config| config.periods.write = secs(5));
+    let conn = bench.agent.phase().open().unwrap();
+    let id = bench.request("r");
+    bench.take();
+    bench.input(Input::Head(id, head(200)));
+    // P-020: from here on the write has its time.
+    assert!(bench.agent.poll(Socket::Blocked).is_none());
+    bench.frame(json!({"type": "proxy_cancel", "request_id": "r"}));
+    while bench.agent.poll(Socket::Blocked).is_some() {}
+    assert!(bench.agent.poll(Socket::Ready(conn)).is_none());
+    for _ in 0..8 {
+        bench.now = bench.now + secs(4);
+        bench.input(Input::Alive(conn));
+        bench.run();
+    }
+    assert_eq!(bench.agent.phase(), Phase::Ready(conn));
+}
