@@ -91,6 +91,8 @@ pub(super) enum Form {
 impl Control {
     pub(super) fn ask_to_register(&mut self, unix: Duration, info: &AgentInfo) {
         self.register = true;
+        // One that has not left yet would name no cluster.
+        self.heartbeat = false;
         self.registering = Some(format!("req_{}_{}", unix.as_nanos(), info.agent_id));
     }
 

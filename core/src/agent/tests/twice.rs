@@ -22,3 +22,18 @@ fn a_socket_that_is_ready_again_is_not_stalled_even_where_nothing_is_left_to_sen
     }
     assert_eq!(bench.agent.phase(), Phase::Ready(conn));
 }
+
+#[test]
+fn p182_p199_no_heartbeat_is_sent_while_a_new_registration_is_asked_for() {
+    let mut bench = Bench::registered_with(|config| config.encrypted = true);
+    let conn = bench.agent.phase().open().unwrap();
+    // The socket takes nothing when the heartbeat is due, and then the cluster is disowned.
+    for _ in 0..3 {
+        bench.now = bench.now + secs(10);
+        bench.input(Input::Alive(conn));
+    }
+    bench.frame(json!({"type": "error", "payload": {"error": "cluster not registered"}}));
+    assert_eq!(bench.sent_types(), ["register"]);
+    bench.pass_alive(secs(25));
+    assert!(bench.sent().is_empty());
+}
