@@ -37,3 +37,19 @@ fn p182_p199_no_heartbeat_is_sent_while_a_new_registration_is_asked_for() {
     bench.pass_alive(secs(25));
     assert!(bench.sent().is_empty());
 }
+
+#[test]
+fn what_is_consumed_twice_is_granted_once() {
+    let mut bench = Bench::registered_with(|c| c.limits.recv_stream = 16_384);
+    let payload = json!({"method": "POST", "path": "/api", "use_streaming": true,
+        "supports_response_streaming": true, "request_window": 8192});
+    let (id, _) = bench.ask("r", payload).unwrap();
+    bench.chunk("r", &bytes(3000));
+    bench.take();
+    for _ in 0..10 {
+        bench.input(Input::Consumed(id, 3000));
+    }
+    let sent = bench.sent();
+    let granted = sent.iter().map(|m| m["payload"]["bytes"].as_u64().unwrap());
+    assert_eq!(granted.sum::<u64>(), 3000);
+}
