@@ -169,13 +169,13 @@ impl Agent {
     pub(super) fn drop_link(&mut self, ending: Ending) {
         self.timers = Timers::default();
         self.limits_due.clear();
-        self.control = Control::default();
         while let Some(id) = self.streams.first() {
             self.streams.ends(id, ending);
             if let Some(state) = self.forget(id) {
                 self.reset_local(id, &state);
             }
         }
+        self.control = Control::default();
         self.buffered = 0;
         self.refused_tunnels.clear();
         self.drop_session(ending);
