@@ -5,6 +5,7 @@ mod answers;
 mod bodies;
 mod counts;
 mod gateway;
+mod leaks;
 mod link;
 mod reconnect;
 mod refusals;

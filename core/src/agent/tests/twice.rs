@@ -53,3 +53,24 @@ fn what_is_consumed_twice_is_granted_once() {
     let granted = sent.iter().map(|m| m["payload"]["bytes"].as_u64().unwrap());
     assert_eq!(granted.sum::<u64>(), 3000);
 }
+
+#[test]
+fn p164_a_clock_may_stand_anywhere() {
+    let mut bench = Bench::registered();
+    bench.input(Input::Clock(Duration::MAX));
+    bench.frame(json!({"type": "ping", "request_id": "p"}));
+    let payload = json!({"path": "/api", "timeout": f64::MAX, "deadline": "9999-12-31T23:59:59Z"});
+    bench.ask("r", payload);
+    bench.pass_alive(secs(31));
+    assert!(bench.sent_types().contains(&"heartbeat".to_string()));
+    // Time at its end: what is due is done once, and everything else can go on.
+    bench.now = Time::since_origin(Duration::MAX);
+    bench.agent.handle(bench.now, Input::Tick);
+    bench.agent.handle(Time::ZERO, Input::Tick);
+    assert!(matches!(bench.agent.phase(), Phase::Waiting));
+    assert_eq!(bench.agent.stats().streams_open, 0);
+    bench
+        .agent
+        .handle(bench.now, Input::Shutdown(Duration::MAX));
+    assert!(bench.has(&Action::Stopped));
+}

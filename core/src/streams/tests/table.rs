@@ -117,6 +117,7 @@ fn what_is_consumed_returns_no_more_than_was_charged() {
             .is_some_and(|charge| charge < 5000)
     );
     assert!(streams.get(ids[0]).unwrap().is_consumed());
+    assert_eq!(streams.consumed(ids[0], 300), Some(0), "told twice");
     assert_eq!(streams.held_in, 656, "the other's is its own");
 }
 
