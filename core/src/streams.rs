@@ -188,15 +188,14 @@ impl<T> Streams<T> {
         Ok(())
     }
 
-    /// Returns the charge of one delivery of `len` bytes.
-    pub(crate) fn consumed(&mut self, id: StreamId, len: usize) -> bool {
-        let Some(stream) = self.by_id.get_mut(&id) else {
-            return false;
-        };
+    /// Returns the charge of one delivery of `len` bytes, and tells it: no more than is charged, so
+    /// that what a local end tells twice grants the peer nothing. `None` without such a stream.
+    pub(crate) fn consumed(&mut self, id: StreamId, len: usize) -> Option<usize> {
+        let stream = self.by_id.get_mut(&id)?;
         let charge = Limits::charge(len).min(stream.held_in);
         stream.held_in -= charge;
         self.held_in -= charge;
-        true
+        Some(charge)
     }
 
     /// The local end is gone, and with it what it held; it is not called upon to send any more.

@@ -6,7 +6,7 @@ use core::time::Duration;
 
 use bytes::Bytes;
 
-use super::{Agent, sockets::Asking};
+use super::{Agent, outgoing::Form, sockets::Asking};
 use crate::{
     error::PeerFault,
     input::RequestHead,
@@ -169,6 +169,14 @@ impl Agent {
             .and_then(|ms| Duration::try_from_secs_f64(ms / 1000.0).ok())
             .or_else(|| fields.timeout_text.as_deref().and_then(duration::parse));
         Ok(span.filter(|s| !s.is_zero()).map(|span| self.now + span))
+    }
+}
+
+/// How a request is refused, as far as it could be read (P-043).
+pub(super) fn answer_form(fields: Option<&Fields<'_>>) -> Form {
+    match fields.is_some_and(|f| f.supports_response_streaming) {
+        true => Form::Abort,
+        false => Form::Error,
     }
 }
 

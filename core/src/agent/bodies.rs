@@ -87,10 +87,9 @@ impl Agent {
         let id = self.streams.find(name);
         let waits = id
             .and_then(|id| self.streams.get_mut(id))
-            .filter(|s| !s.state.ended)
-            .and_then(|s| s.state.unopened.take());
+            .and_then(|s| s.state.unopened.take().filter(|_| !s.state.ended));
         let (Some(id), Some(unopened)) = (id, waits) else {
-            return self.other_frame(id);
+            return self.other_frame(id, name);
         };
         let Unopened { mut head, due } = *unopened;
         rules::set_content_length(&mut head.headers, Some(body.len() as u64));
@@ -102,10 +101,14 @@ impl Agent {
         self.body_complete(id);
     }
 
-    /// A frame that no request waits for: that of one which was refused, or it came instead of the
-    /// one that a request waits for, which therefore is not going to come. One that names what runs
-    /// without waiting is that one's fault, and no other's.
-    fn other_frame(&mut self, named: Option<StreamId>) {
+    /// A frame that no request waits for: that of one which was refused or is over, or it came
+    /// instead of the one that a request waits for, which therefore is not going to come. One that
+    /// names what runs without waiting is that one's fault, and no other's.
+    fn other_frame(&mut self, named: Option<StreamId>, name: &str) {
+        if named.is_none() && self.control.was_announced(name) {
+            self.stats.stale_frames += 1;
+            return;
+        }
         self.tolerated(named, PeerFault::UnknownId);
         if named.is_some() {
             return;
@@ -152,9 +155,9 @@ impl Agent {
     /// The local end took a delivery; a controller that keeps a window learns of it, a quarter of
     /// the window at a time.
     pub(super) fn consumed(&mut self, id: StreamId, len: usize) {
-        if !self.streams.consumed(id, len) {
+        let Some(charge) = self.streams.consumed(id, len) else {
             return self.stale();
-        }
+        };
         let window = self.config.limits.request_window();
         let Some(stream) = self.streams.get_mut(id).filter(|s| !s.state.ended) else {
             return;
@@ -162,7 +165,7 @@ impl Agent {
         let Some(taken) = &mut stream.state.taken else {
             return;
         };
-        *taken += crate::Limits::charge(len);
+        *taken += charge;
         if *taken >= window / 4 {
             let taken = core::mem::take(taken);
             self.streams.push(id, Item::Grant(taken));

@@ -27,6 +27,7 @@ use crate::{
     link::{Cause, Phase},
     rules,
     stats::Ending,
+    time::Time,
     timers::Timer,
 };
 
@@ -44,6 +45,8 @@ pub(super) struct Gateway {
     short: bool,
     /// Failures in a row.
     failures: u32,
+    /// Until when it asked, at a dial that failed, not to be dialled again.
+    until: Option<Time>,
     /// What is told again when a dial of it makes the agent registered.
     registration: Registration,
 }
@@ -95,7 +98,8 @@ impl Agent {
                 if self.gateway.failures == 0 {
                     return self.dial_gateway();
                 }
-                let delay = self.gateway_delay(None);
+                let asked = self.gateway.until.map(|until| until - self.now);
+                let delay = self.gateway_delay(asked);
                 self.timers.set(Timer::Gateway, self.now + delay);
             }
             Err(fault) => self.notices.push(Notice::GatewayRefused(fault)),
@@ -152,6 +156,7 @@ impl Agent {
     /// The gateway could not be reached; the link to the controller serves on.
     pub(super) fn gateway_away(&mut self, reason: Reason, retry_after: Option<Duration>) {
         self.timers.stop(Timer::Dial);
+        self.gateway_asks(retry_after);
         self.gateway.failures = match reason {
             Reason::Unauthorized(_) => u32::MAX,
             _ => self.gateway.failures.saturating_add(1),
@@ -159,6 +164,12 @@ impl Agent {
         let delay = self.gateway_delay(retry_after);
         self.timers.set(Timer::Gateway, self.now + delay);
         self.notices.push(Notice::GatewayAway { delay, reason });
+    }
+
+    /// What a gateway asks for is for its own dials, whichever server is next.
+    pub(super) fn gateway_asks(&mut self, retry_after: Option<Duration>) {
+        let most = self.config.backoff.retry_after_max;
+        self.gateway.until = retry_after.map(|asked| self.now + asked.min(most));
     }
 
     fn gateway_delay(&mut self, retry_after: Option<Duration>) -> Duration {

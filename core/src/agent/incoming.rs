@@ -9,7 +9,7 @@ use alloc::{
 
 use super::{
     Agent,
-    asked::{Asked, Refused},
+    asked::{Asked, Refused, answer_form},
     outgoing::{Form, Refusal, refusal_while},
 };
 use crate::{
@@ -292,7 +292,12 @@ impl Agent {
             return self.refuse(id, Form::Error, "missing field payload");
         };
         let form = answer_form(Some(&fields));
+        let announced = fields.body_binary && !fields.use_streaming;
         self.begin(name, form, |agent| agent.asked(name, fields));
+        let open = self.phase.open().is_some();
+        if announced && open && self.streams.find(name).is_none() {
+            self.control.announce(name);
+        }
     }
 
     /// Opens what was asked for, or refuses it in this form.
@@ -358,14 +363,6 @@ impl Agent {
             form,
             text: clip(text),
         });
-    }
-}
-
-/// How a request is refused, as far as it could be read (P-043).
-fn answer_form(fields: Option<&Fields<'_>>) -> Form {
-    match fields.is_some_and(|f| f.supports_response_streaming) {
-        true => Form::Abort,
-        false => Form::Error,
     }
 }
 

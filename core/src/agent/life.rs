@@ -149,7 +149,11 @@ impl Agent {
         self.failures = self.failures.saturating_add(1);
         Disconnect::of_reason(&reason).count(&mut self.stats.disconnects);
         // What only a person or a long time can change is not asked for often; that a gateway does
-        // not want us tells nothing about the controller.
+        // not want us, or not now, tells nothing about the controller.
+        let mut retry_after = retry_after;
+        if at_gateway {
+            self.gateway_asks(retry_after.take());
+        }
         let failures = match reason {
             Reason::Unauthorized(_) if at_gateway => self.failures,
             Reason::Unauthorized(_) | Reason::Superseded => u32::MAX,
@@ -169,13 +173,13 @@ impl Agent {
     pub(super) fn drop_link(&mut self, ending: Ending) {
         self.timers = Timers::default();
         self.limits_due.clear();
-        self.control = Control::default();
         while let Some(id) = self.streams.first() {
             self.streams.ends(id, ending);
             if let Some(state) = self.forget(id) {
                 self.reset_local(id, &state);
             }
         }
+        self.control = Control::default();
         self.buffered = 0;
         self.refused_tunnels.clear();
         self.drop_session(ending);

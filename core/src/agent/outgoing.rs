@@ -31,6 +31,9 @@ use crate::{
 /// From this many bytes of body on an answer may go as a binary frame (P-039).
 const BINARY_FROM: usize = 10_240;
 
+/// Frames that may still come of requests that are over, as many as are remembered (P-179).
+const MAX_ANNOUNCED: usize = 64;
+
 /// Control frames and refusals that wait for the socket: slots and bounded queues, so that no
 /// peer can make them grow. Frames are built from them when the socket can take one.
 #[derive(Debug, Default)]
@@ -56,6 +59,9 @@ pub(super) struct Control {
     /// Names of unknown types to answer, with the id of the message.
     pub(super) fallbacks: VecDeque<(Box<str>, Option<String>)>,
     refusals: VecDeque<Refusal>,
+    /// Requests that were over before the binary frame with their body came, the latest of them:
+    /// it is still to come, and no fault.
+    announced: VecDeque<Box<str>>,
     /// The streams had their turn, the refusals are next.
     refusals_next: bool,
     /// The fast mode had its turn, JSON is next.
@@ -91,6 +97,8 @@ pub(super) enum Form {
 impl Control {
     pub(super) fn ask_to_register(&mut self, unix: Duration, info: &AgentInfo) {
         self.register = true;
+        // One that has not left yet would name no cluster.
+        self.heartbeat = false;
         self.registering = Some(format!("req_{}_{}", unix.as_nanos(), info.agent_id));
     }
 
@@ -104,6 +112,20 @@ impl Control {
 
     pub(super) fn has_refusals(&self) -> bool {
         !self.refusals.is_empty()
+    }
+
+    /// The frame with the body of a request that is over is still to come.
+    pub(super) fn announce(&mut self, name: &str) {
+        if self.announced.len() >= MAX_ANNOUNCED {
+            self.announced.pop_front();
+        }
+        self.announced.push_back(name.into());
+    }
+
+    /// Whether this is such a frame; it comes once.
+    pub(super) fn was_announced(&mut self, name: &str) -> bool {
+        let at = self.announced.iter().position(|other| **other == *name);
+        at.and_then(|at| self.announced.remove(at)).is_some()
     }
 
     fn any(&self) -> bool {
@@ -127,6 +149,10 @@ impl Agent {
             return Some(Action::Notice(notice));
         }
         let conn = self.phase.open()?;
+        if socket == Socket::Ready(conn) {
+            // Whatever waited for it may be gone by now: then nothing else would stop it.
+            self.timers.stop(Timer::Stall);
+        }
         if !self.control.any() && !self.streams.wants_send() && !self.mux_wants() {
             return None;
         }
@@ -135,7 +161,6 @@ impl Agent {
             self.timers.start(Timer::Stall, until);
             return None;
         }
-        self.timers.stop(Timer::Stall);
         let frame = self
             .control_frame()
             .or_else(|| self.mux_or_json_frame(conn))?;

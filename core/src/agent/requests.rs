@@ -26,7 +26,7 @@ use crate::{
     input::{Kind, RequestHead, ResponseHead, StreamEnd, StreamId},
     rules,
     stats::{CodeClass, Ending},
-    streams::Item,
+    streams::{Item, Stream},
     time::Time,
 };
 
@@ -328,7 +328,10 @@ impl Agent {
 
     /// Takes a request out of every table.
     pub(super) fn forget(&mut self, id: StreamId) -> Option<Exchange> {
-        let state = self.streams.remove(id)?.state;
+        let Stream { name, state, .. } = self.streams.remove(id)?;
+        if state.unopened.is_some() {
+            self.control.announce(&name);
+        }
         if !state.answered && state.tunnel.is_none() {
             CodeClass::None.count(&mut self.stats.answers);
         }

@@ -5,12 +5,14 @@ mod answers;
 mod bodies;
 mod counts;
 mod gateway;
+mod leaks;
 mod link;
 mod reconnect;
 mod refusals;
 mod requests;
 mod sockets;
 mod tunnels;
+mod twice;
 mod weaknesses;
 
 use alloc::{

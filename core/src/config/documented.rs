@@ -183,6 +183,16 @@ fn the_documented_fixed_bounds_are_those_of_the_code() {
             "labels and facts of an agent {} each",
         ),
         (
+            include_str!("../wire/decode/shape.rs"),
+            "MAX",
+            "headers of a request or answer {},",
+        ),
+        (
+            include_str!("../rules/upgrade.rs"),
+            "MAX_OFFERED",
+            "subprotocols on offer {},",
+        ),
+        (
             include_str!("../controller/sessions.rs"),
             "MAX_SESSIONS",
             "connections of one agent {},",

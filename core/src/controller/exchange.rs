@@ -310,10 +310,10 @@ impl Controller {
     }
 
     pub(super) fn consumed(&mut self, id: StreamId, len: usize) {
-        if !self.streams.consumed(id, len) {
+        let Some(charge) = self.streams.consumed(id, len) else {
             return self.stale();
-        }
-        self.grant(id, Limits::charge(len));
+        };
+        self.grant(id, charge);
         self.tidy(id);
     }
 

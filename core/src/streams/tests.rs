@@ -84,7 +84,7 @@ fn what_a_stream_holds_toward_its_local_end_is_bounded_at_n_and_not_at_n_plus_on
     let mut streams = Streams::new();
     let ids = open(&mut streams, 3);
     assert_eq!(streams.received(ids[0], 1024, &LIMITS), Ok(()));
-    assert!(streams.consumed(ids[0], 1024));
+    assert_eq!(streams.consumed(ids[0], 1024), Some(1024));
     assert_eq!(streams.held_in, 0);
     assert_eq!(streams.received(ids[0], 1025, &LIMITS), Err(ids[0]));
     streams.remove(ids[0]);

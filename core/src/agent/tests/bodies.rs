@@ -311,3 +311,54 @@ fn p153_a_piece_that_cannot_be_read_leaves_no_hole_in_its_body() {
         assert_eq!(bench.sent_types(), ["proxy_response_abort"], "{piece}");
     }
 }
+
+#[test]
+fn p145_the_late_frame_of_a_request_that_is_over_costs_no_other_that_waits() {
+    type Over = fn(&mut Bench);
+    let refused: Over = |bench| {
+        let payload = json!({"path": "/etc", "body_binary": true});
+        assert!(bench.ask("over", payload).is_none());
+    };
+    let cancelled: Over = |bench| {
+        bench.announce("over");
+        bench.frame(json!({"type": "proxy_cancel", "request_id": "over"}));
+    };
+    let too_late: Over = |bench| {
+        bench.announce("over");
+        bench.pass_alive(secs(31));
+    };
+    for (over, errors) in [(refused, 1), (cancelled, 0), (too_late, 1)] {
+        let mut bench = Bench::registered();
+        over(&mut bench);
+        bench.announce("r");
+        bench.binary(&frame("over", b"nobody waits for it any more"));
+        let sent = bench.sent();
+        assert_eq!(
+            sent.iter().filter(|m| m["type"] == "proxy_error").count(),
+            errors
+        );
+        bench.binary(&frame("r", b"a body"));
+        let (id, _) = bench
+            .opened()
+            .expect("it was failed by the frame of another");
+        assert_eq!(bench.delivered(id), b"a body");
+        // It comes once. Another frame of that name is one that names nothing.
+        bench.announce("next");
+        bench.binary(&frame("over", b"again"));
+        assert!(error(&bench.sent()[0]).contains("another id"));
+    }
+}
+
+#[test]
+fn p145_p174_no_frame_is_still_to_come_on_the_next_connection() {
+    let mut bench = Bench::registered();
+    bench.announce("over");
+    bench.cut();
+    bench.pass(secs(2));
+    bench.connect();
+    bench.register();
+    bench.sent();
+    bench.announce("r");
+    bench.binary(&frame("over", b"of another connection"));
+    assert!(error(&bench.sent()[0]).contains("another id"));
+}

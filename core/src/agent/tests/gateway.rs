@@ -1,5 +1,7 @@
 //! Gateway mode (P-007 to P-009, P-082 to P-085, P-180, P-182, P-184).
 
+mod patience;
+
 use super::*;
 use crate::action::Endpoint;
 

@@ -13,6 +13,12 @@ fn what_the_upstream_took_is_granted_to_a_controller_that_keeps_a_window() {
         if !upload {
             bench.accept(id, V5);
         }
+        for len in [400, 1] {
+            match upload {
+                true => bench.chunk("s", &bytes(len)),
+                false => bench.data("s", &vec![2; 1 + len]),
+            }
+        }
         bench.sent();
         bench.input(Input::Consumed(id, 400));
         assert!(bench.sent().is_empty());
@@ -24,7 +30,8 @@ fn what_the_upstream_took_is_granted_to_a_controller_that_keeps_a_window() {
     }
     let mut bench = Bench::registered_with(|c| c.limits.recv_stream = 4096);
     let id = bench.socket("s");
-    bench.input(Input::Consumed(id, 4000));
+    bench.data("s", &vec![2; 1 + 2000]);
+    bench.input(Input::Consumed(id, 2000));
     assert!(
         bench.sent().is_empty(),
         "another would not know the message"

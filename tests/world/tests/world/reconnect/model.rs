@@ -71,6 +71,8 @@ pub(super) struct Model {
     due: Option<Time>,
     /// Not before this is the gateway dialled again, beside the link.
     gateway_due: Time,
+    /// Until when the gateway asked not to be dialled.
+    gateway_until: Time,
     gateway_url: Option<String>,
     /// From when on the network is good, and until when the agent has to be registered.
     registered_by: Option<Time>,
@@ -98,6 +100,7 @@ impl Model {
             gateway_failures: 0,
             due: Some(Time::ZERO),
             gateway_due: Time::ZERO,
+            gateway_until: Time::ZERO,
             gateway_url: None,
             registered_by: None,
             was_good: false,
@@ -333,7 +336,12 @@ impl Model {
             _ => false,
         };
         let failures = if longest { u32::MAX } else { self.failures };
-        is_within(self.backoff, self.down.as_ref(), delay, failures)?;
+        // What a gateway asks for is no matter of the controller's.
+        let asked = self.down.as_ref().filter(|_| !self.at_gateway);
+        is_within(self.backoff, asked, delay, failures)?;
+        if self.at_gateway {
+            self.gateway_asks();
+        }
         self.due = Some(self.now + delay);
         Ok(())
     }
@@ -354,8 +362,19 @@ impl Model {
         };
         let down = self.down.as_ref();
         is_within(self.backoff, down, delay, self.gateway_failures)?;
+        self.gateway_asks();
         self.gateway_due = self.now + delay;
         Ok(())
+    }
+
+    /// The gateway is not dialled again before it wants to be.
+    fn gateway_asks(&mut self) {
+        let asked = match &self.down {
+            Some(Down::Refused { retry_after, .. }) => *retry_after,
+            _ => None,
+        };
+        let asked = asked.unwrap_or_default().min(self.backoff.retry_after_max);
+        self.gateway_until = self.now + asked;
     }
 
     fn registered(&mut self, gateway_url: &str) -> Check {
@@ -369,7 +388,7 @@ impl Model {
             self.gateway_due = self.now;
             if !gateway_url.is_empty() && self.gateway_failures > 0 {
                 let ceiling = ceiling(self.backoff, self.gateway_failures);
-                self.gateway_due = self.now + ceiling / 2;
+                self.gateway_due = self.gateway_until.max(self.now + ceiling / 2);
             }
         }
         match self.registered_by.take() {
