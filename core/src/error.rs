@@ -213,7 +213,7 @@ pub enum PeerFault {
     #[error("body is not gzip")]
     Gzip,
     /// Longer than [`crate::Limits::head`].
-    #[error("request head too long")]
+    #[error("head too long")]
     HeadTooLong,
     /// A header name or value cannot stand in HTTP.
     #[error("invalid header")]

@@ -13,7 +13,7 @@ use alloc::{
 
 use bytes::Bytes;
 
-pub(crate) use self::stream::{Item, Stream, head_len};
+pub(crate) use self::stream::{Item, Stream, head_len, headers_len};
 use crate::{
     config::Limits,
     error::{PeerFault, SendError},
@@ -188,15 +188,14 @@ impl<T> Streams<T> {
         Ok(())
     }
 
-    /// Returns the charge of one delivery of `len` bytes.
-    pub(crate) fn consumed(&mut self, id: StreamId, len: usize) -> bool {
-        let Some(stream) = self.by_id.get_mut(&id) else {
-            return false;
-        };
+    /// Returns the charge of one delivery of `len` bytes, and tells it: never more than there is,
+    /// so that nothing is granted to the peer twice. `None` where there is no such stream.
+    pub(crate) fn consumed(&mut self, id: StreamId, len: usize) -> Option<usize> {
+        let stream = self.by_id.get_mut(&id)?;
         let charge = Limits::charge(len).min(stream.held_in);
         stream.held_in -= charge;
         self.held_in -= charge;
-        true
+        Some(charge)
     }
 
     /// The local end is gone, and with it what it held; it is not called upon to send any more.
@@ -243,6 +242,9 @@ impl<T> Streams<T> {
     /// whose data waits for grants would wait for ever if these waited behind the data.
     pub(crate) fn push(&mut self, id: StreamId, item: Item) {
         let Some(stream) = self.by_id.get_mut(&id) else {
+            return;
+        };
+        let Some(item) = stream.unless_joined(item) else {
             return;
         };
         let charge = item.charge();

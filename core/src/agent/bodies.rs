@@ -152,9 +152,9 @@ impl Agent {
     /// The local end took a delivery; a controller that keeps a window learns of it, a quarter of
     /// the window at a time.
     pub(super) fn consumed(&mut self, id: StreamId, len: usize) {
-        if !self.streams.consumed(id, len) {
+        let Some(charge) = self.streams.consumed(id, len) else {
             return self.stale();
-        }
+        };
         let window = self.config.limits.request_window();
         let Some(stream) = self.streams.get_mut(id).filter(|s| !s.state.ended) else {
             return;
@@ -162,7 +162,7 @@ impl Agent {
         let Some(taken) = &mut stream.state.taken else {
             return;
         };
-        *taken += crate::Limits::charge(len);
+        *taken += charge;
         if *taken >= window / 4 {
             let taken = core::mem::take(taken);
             self.streams.push(id, Item::Grant(taken));

@@ -64,18 +64,19 @@ impl Item {
             Self::TunnelClose(end) => end.error.as_ref().map_or(0, String::len),
             Self::Close(close) => close.reason.len(),
             Self::Data(data) | Self::Message(_, data) => data.len(),
-            Self::Head(head) => pairs(&head.headers),
+            Self::Head(head) => headers_len(&head.headers),
             Self::Request { head, .. } => head_len(head),
             Self::Upgrade(head, protocols) => {
                 head_len(head) + protocols.iter().map(String::len).sum::<usize>()
             }
-            Self::Whole(head, _) => pairs(&head.headers),
+            Self::Whole(head, _) => headers_len(&head.headers),
         };
         Limits::charge(len)
     }
 }
 
-fn pairs(headers: &[(String, String)]) -> usize {
+/// What headers are charged.
+pub(crate) fn headers_len(headers: &[(String, String)]) -> usize {
     headers.iter().map(|(n, v)| n.len() + v.len() + 8).sum()
 }
 
@@ -94,7 +95,7 @@ fn tunnel_len(tunnel: &Tunnel) -> usize {
 /// Bytes of method, path, query and headers.
 pub(crate) fn head_len(head: &RequestHead) -> usize {
     let query = head.query.as_ref().map_or(0, String::len);
-    head.method.len() + head.path.len() + query + pairs(&head.headers)
+    head.method.len() + head.path.len() + query + headers_len(&head.headers)
 }
 
 /// One stream of the table.
@@ -184,6 +185,17 @@ impl<T> Stream<T> {
         }
         let released = item.charge();
         Some((item, released))
+    }
+
+    /// Adds a grant to one that waits, so that a peer which reads none of them makes them no more.
+    pub(super) fn unless_joined(&mut self, item: Item) -> Option<Item> {
+        match (item, self.out.front_mut()) {
+            (Item::Grant(more), Some(Item::Grant(waiting))) => {
+                *waiting = waiting.saturating_add(more);
+                None
+            }
+            (item, _) => Some(item),
+        }
     }
 
     /// Puts an item where it belongs: a grant alone goes before what waits.

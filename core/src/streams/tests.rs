@@ -15,6 +15,18 @@ const LIMITS: Limits = Limits {
     ..Limits::agent()
 };
 
+impl<T> Streams<T> {
+    /// Whether no trace is left of any stream, the counts of them aside.
+    pub(crate) fn holds_nothing(&self) -> bool {
+        let sets = [&self.blocked, &self.changed];
+        self.by_id.is_empty()
+            && self.by_name.is_empty()
+            && self.turn.is_empty()
+            && sets.iter().all(|set| set.is_empty())
+            && (self.held_in, self.held_out) == (0, 0)
+    }
+}
+
 fn open(streams: &mut Streams<()>, count: usize) -> Vec<StreamId> {
     (0..count)
         .map(|i| streams.open(&format!("s{i}"), (), &LIMITS).unwrap())
@@ -84,7 +96,7 @@ fn what_a_stream_holds_toward_its_local_end_is_bounded_at_n_and_not_at_n_plus_on
     let mut streams = Streams::new();
     let ids = open(&mut streams, 3);
     assert_eq!(streams.received(ids[0], 1024, &LIMITS), Ok(()));
-    assert!(streams.consumed(ids[0], 1024));
+    assert_eq!(streams.consumed(ids[0], 1024), Some(1024));
     assert_eq!(streams.held_in, 0);
     assert_eq!(streams.received(ids[0], 1025, &LIMITS), Err(ids[0]));
     streams.remove(ids[0]);

@@ -52,7 +52,7 @@ fn what_is_said_of_a_stream_that_is_gone_changes_nothing() {
         .unwrap();
     assert!(streams.remove(ids[0]).is_none());
     assert_eq!(streams.received(ids[0], 5000, &LIMITS), Ok(()));
-    assert!(!streams.consumed(ids[0], 300));
+    assert_eq!(streams.consumed(ids[0], 300), None);
     let refused = streams.enqueue(ids[0], Kind::Bytes, data.clone(), &LIMITS);
     assert!(refused == Err(SendError::Closed(data)));
     streams.push(ids[0], Item::End);
@@ -108,10 +108,10 @@ fn what_is_consumed_returns_no_more_than_was_charged() {
         streams.received(*id, 400, &LIMITS).unwrap();
         streams.received(*id, 1, &LIMITS).unwrap();
     }
-    assert!(streams.consumed(ids[0], 1));
+    assert_eq!(streams.consumed(ids[0], 1), Some(256));
     assert_eq!(streams.held_in, 400 + 656);
     assert!(!streams.get(ids[0]).unwrap().is_consumed());
-    assert!(streams.consumed(ids[0], 5000));
+    assert_eq!(streams.consumed(ids[0], 5000), Some(400));
     assert!(streams.get(ids[0]).unwrap().is_consumed());
     assert_eq!(streams.held_in, 656, "the other's is its own");
 }

@@ -13,6 +13,12 @@ fn what_the_upstream_took_is_granted_to_a_controller_that_keeps_a_window() {
         if !upload {
             bench.accept(id, V5);
         }
+        for len in [400, 1] {
+            match upload {
+                true => bench.chunk("s", &vec![2; len]),
+                false => bench.data("s", &vec![2; 1 + len]),
+            }
+        }
         bench.sent();
         bench.input(Input::Consumed(id, 400));
         assert!(bench.sent().is_empty());
@@ -21,6 +27,9 @@ fn what_the_upstream_took_is_granted_to_a_controller_that_keeps_a_window() {
         let sent = bench.sent();
         assert_eq!(sent[0]["type"], "proxy_request_grant");
         assert_eq!(sent[0]["payload"]["bytes"], 656);
+        // What is taken once is granted once.
+        bench.input(Input::Consumed(id, 4000));
+        assert!(bench.sent().is_empty());
     }
     let mut bench = Bench::registered_with(|c| c.limits.recv_stream = 4096);
     let id = bench.socket("s");

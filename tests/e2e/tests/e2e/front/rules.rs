@@ -51,7 +51,7 @@ async fn what_is_refused_says_so_and_costs_no_connection<R: Runtime>(runtime: R)
         ("GET http://other/api", "", 403, path),
         ("TRACE /api", "", 405, "invalid method"),
         ("get /api", "", 405, "invalid method"),
-        ("GET /api", &long, 431, "request head too long"),
+        ("GET /api", &long, 431, "head too long"),
         (
             "GET /api",
             "X: \u{80}\r\nConnection: Upgrade\r\nUpgrade: h2c\r\n",
