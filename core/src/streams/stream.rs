@@ -141,6 +141,13 @@ impl<T> Stream<T> {
         self.credit.is_some_and(|credit| credit <= 0)
     }
 
+    /// How much may wait for the socket, of what the peer has granted.
+    pub(super) fn room(&self, limits: &Limits) -> usize {
+        let granted = self.credit.map(|credit| usize::try_from(credit.max(0)));
+        let granted = granted.and_then(Result::ok).unwrap_or(usize::MAX);
+        granted.min(limits.send_stream)
+    }
+
     /// Whether it has something that may be framed now.
     pub(super) fn is_sendable(&self) -> bool {
         match self.out.front() {

@@ -250,3 +250,33 @@ fn who_was_refused_and_is_cleared_is_told_so() {
     assert!(!streams.get(id).unwrap().owes_frames());
     assert_eq!(streams.unblock(&LIMITS), None);
 }
+
+#[test]
+fn p153_streams_that_wait_for_grants_leave_room_to_all_others() {
+    let limits = Limits {
+        streams: 40,
+        chunk: 100,
+        send_stream: 1000,
+        send_total: 20_000,
+        ..LIMITS
+    };
+    let mut streams = Streams::new();
+    let offer = |streams: &mut Streams<()>, id| {
+        let data = vec![0; 100].into();
+        streams.enqueue(id, Kind::Bytes, data, &limits).is_ok()
+    };
+    for name in 0..30 {
+        let id = streams.open(&format!("s{name}"), (), &limits).unwrap();
+        streams.limit(id, 300);
+        let took = |streams: &mut Streams<()>| {
+            let took = core::iter::from_fn(|| offer(streams, id).then_some(())).count();
+            while streams.framed(&limits).is_some() {}
+            took
+        };
+        while took(&mut streams) > 0 {}
+        let held = streams.get(id).unwrap().held_out;
+        assert!(held <= 256, "more than one piece waits: {held} bytes");
+    }
+    let other = streams.open("other", (), &limits).unwrap();
+    assert!(offer(&mut streams, other));
+}
