@@ -214,7 +214,7 @@ impl Bench {
 }
 
 #[test]
-fn p144_nothing_stays_of_any_stream_however_it_ended() {
+fn nothing_stays_of_any_stream_however_it_ended() {
     let limits = Limits {
         recv_total: 8192,
         recv_stream: 2048,

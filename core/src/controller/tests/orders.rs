@@ -167,3 +167,38 @@ fn p148_the_headers_of_an_answer_are_bounded() {
         }
     }
 }
+
+#[test]
+fn p169_what_an_old_connection_says_reaches_nothing_of_the_new_one() {
+    let mut bench = Bench::registered();
+    bench.join(B, true);
+    let id = bench.controller.open(bench.now, ask(), false).unwrap();
+    let sent = bench.sent_to(B);
+    let name = sent.last().unwrap()["request_id"]
+        .as_str()
+        .unwrap()
+        .to_string();
+    let before = bench.controller.stats();
+    for kind in ["proxy_response", "proxy_error", "proxy_response_chunk"] {
+        bench.says(kind, &name, json!({"status": 200, "data": 7}));
+    }
+    bench.says("heartbeat", "", json!({}));
+    bench.register(A, false);
+    for input in [
+        Input::Disconnected(A, Down::Lost("late".into())),
+        Input::Pong(A),
+        Input::Wrote(A),
+    ] {
+        bench.input(input);
+    }
+    let stats = bench.controller.stats();
+    assert_eq!(stats.stale_inputs - before.stale_inputs, 8);
+    assert_eq!(stats.registrations, before.registrations);
+    assert!(bench.sent_to(A).is_empty() && bench.sent_to(B).is_empty());
+    assert!(bench.events(id).is_empty());
+    // Nor does its life keep the new one alive.
+    bench.pass(secs(29), &[A]);
+    assert!(bench.controller.joined().is_some());
+    bench.pass(secs(1), &[A]);
+    assert!(bench.has(&Action::Left(Reason::Idle)));
+}
