@@ -13,7 +13,7 @@ use alloc::{
 
 use bytes::Bytes;
 
-pub(crate) use self::stream::{Item, Stream, head_len};
+pub(crate) use self::stream::{Item, Stream, head_len, headers_len};
 use crate::{
     config::Limits,
     error::{PeerFault, SendError},
@@ -219,10 +219,10 @@ impl<T> Streams<T> {
         let Some(stream) = self.by_id.get_mut(&id) else {
             return Err(SendError::Closed(data));
         };
-        // An empty queue takes any one piece, so that no size of piece can wait for ever; but not
-        // where it would wait for the peer and take the room of others.
+        // An empty queue takes any one piece, so that no size of piece can wait for ever; but what
+        // would wait for the peer is not to take the room of others.
         let full = stream.is_spent()
-            || (stream.held_out > 0 && stream.held_out + data.len() > limits.send_stream);
+            || (stream.held_out > 0 && stream.held_out + data.len() > stream.room(limits));
         if full || self.held_out >= limits.send_total {
             self.blocked.insert(id);
             self.changed.insert(id);
@@ -242,6 +242,9 @@ impl<T> Streams<T> {
     /// whose data waits for grants would wait for ever if these waited behind the data.
     pub(crate) fn push(&mut self, id: StreamId, item: Item) {
         let Some(stream) = self.by_id.get_mut(&id) else {
+            return;
+        };
+        let Some(item) = stream.unless_joined(item) else {
             return;
         };
         let charge = item.charge();
@@ -336,7 +339,7 @@ impl<T> Streams<T> {
             let id = *next.or_else(|| self.changed.first())?;
             self.changed.remove(&id);
             let roomy = self.by_id.get(&id).is_none_or(|s| {
-                !s.is_spent() && (s.held_out == 0 || s.held_out <= limits.send_stream / 2)
+                !s.is_spent() && (s.held_out == 0 || s.held_out <= s.room(limits) / 2)
             });
             if roomy {
                 self.blocked.remove(&id);

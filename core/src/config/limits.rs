@@ -104,8 +104,8 @@ pub struct Limits {
     pub buffered: usize,
     /// The same over all requests.
     pub buffered_total: usize,
-    /// Method, path, query and headers of one request together; beyond it the request fails, and
-    /// with more than 4096 headers, which in an answer are too many as well.
+    /// Method, path, query and headers of one request together, and headers of one answer; beyond
+    /// it, or with more than 4096 headers, the request fails.
     pub head: usize,
     /// What the window of a stream of the fast mode may grow to, from 256 KiB on; the peer waits
     /// for more. All windows together stay within `recv_total`, those of 256 KiB aside.

@@ -12,8 +12,9 @@ use crate::{
     error::{Failure, OpenError, PeerFault, SendError},
     input::{Kind, RequestHead, ResponseHead, StreamEnd, StreamId, Tunnel},
     stats::CodeClass,
-    streams::{Item, head_len},
+    streams::{Item, head_len, headers_len},
     time::Time,
+    wire::encode::Terms,
 };
 
 /// At most so much of one answer is under way to a reader. At a round trip of 100 ms it lets 40 MB
@@ -36,6 +37,8 @@ pub(super) struct Exchange {
     pub(super) answered: bool,
     /// `proxy_request` was framed: the agent knows the request.
     pub(super) asked: bool,
+    /// On which terms it was opened, and is asked for.
+    pub(super) terms: Terms,
     /// What the agent was told about how much of the answer may be under way.
     pub(super) window: Option<usize>,
     /// Charged for what the local end took since the agent was last told.
@@ -54,13 +57,14 @@ pub(super) struct Exchange {
 }
 
 impl Exchange {
-    pub(super) const fn new(body_open: bool, held: Option<Held>, socket: Option<Socket>) -> Self {
+    pub(super) fn new(body_open: bool, held: Option<Held>, socket: Option<Socket>) -> Self {
         Self {
             body_open,
             held,
             charged: 0,
             answered: false,
             asked: false,
+            terms: Terms::default(),
             window: None,
             taken: 0,
             complete: false,
@@ -74,6 +78,11 @@ impl Exchange {
     /// Whether the agent may still say something about it.
     pub(super) const fn is_live(&self) -> bool {
         !self.over && !self.complete
+    }
+
+    /// It asked for a WebSocket, and the agent says how that was answered.
+    pub(super) fn is_answered(&self) -> bool {
+        self.socket.as_ref().is_some_and(Socket::is_answered)
     }
 
     /// It has messages, and ends with a close.
@@ -127,20 +136,18 @@ impl Controller {
     /// Opens a stream with what is sent of it first.
     pub(super) fn begin(
         &mut self,
-        exchange: Exchange,
+        mut exchange: Exchange,
         first: Option<Item>,
     ) -> Result<StreamId, OpenError> {
         let name = self.name();
         let told = exchange.socket.as_ref().is_none_or(Socket::is_answered);
         let told = told && exchange.tunnel.is_none();
+        exchange.terms = self.terms();
+        let window = exchange.terms.request_window;
         let id = self
             .streams
             .open(&name, exchange, &self.config.limits)
             .map_err(|_| OpenError::TooManyStreams)?;
-        let window = self
-            .joined
-            .as_ref()
-            .and_then(|joined| joined.request_window);
         if let Some(window) = window.filter(|_| told) {
             self.streams.limit(id, window);
         }
@@ -234,6 +241,9 @@ impl Controller {
         let Some(stream) = self.streams.get_mut(id).filter(|s| s.state.is_live()) else {
             return;
         };
+        if headers_len(&head.headers) > self.config.limits.head {
+            return self.break_off(id, PeerFault::HeadTooLong);
+        }
         if head.status == 101 && stream.state.socket.is_some() {
             return self.upgraded(id, head);
         }
@@ -280,11 +290,21 @@ impl Controller {
             // The answer to the upgrade is over, the stream goes on (P-112).
             return;
         }
+        if stream.state.tunnel.is_some() {
+            return self.break_off(id, PeerFault::Malformed);
+        }
         if !stream.state.answered {
             let text = "the cluster's agent ended the request without an answer";
             return self.answer_failed(id, text);
         }
-        stream.state.complete = true;
+        self.complete(id);
+    }
+
+    /// The agent said all that there is, in order.
+    pub(super) fn complete(&mut self, id: StreamId) {
+        if let Some(stream) = self.streams.get_mut(id) {
+            stream.state.complete = true;
+        }
         self.agent_done(id);
         self.tidy(id);
     }

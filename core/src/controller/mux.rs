@@ -40,12 +40,20 @@ impl Controller {
             return self.tell_joined(conn, with_streams(joined, streams));
         }
         let until = self.now + self.config.periods.ping;
-        if let Some(session) = self.sessions.get_mut(&conn) {
+        let Some(session) = self.sessions.get_mut(&conn) else {
+            return;
+        };
+        if session.greeted && self.greeting.is_none() {
+            // It declined, or did not answer. An original agent that is greeted again may take the
+            // streams of one session for those of another (U-08).
+            return self.tell_joined(conn, joined);
+        }
+        if !session.greeted {
             session.control.hello = true;
             session.greeted = true;
             session.timers.set(Timer::Hello, until);
         }
-        self.joined = None;
+        // What was told of it before stays true meanwhile.
         self.greeting = Some(joined);
     }
 

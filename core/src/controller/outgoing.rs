@@ -204,9 +204,9 @@ impl Controller {
 
     fn framed(&mut self, conn: ConnId, id: StreamId, item: Item) -> Option<String> {
         self.note_framed(conn, id, &item);
-        let terms = self.terms();
-        let answers = self.joined.as_ref().is_some_and(|j| j.answers_upgrades);
         let stream = self.streams.get(id)?;
+        let terms = stream.state.terms;
+        let answers = stream.state.is_answered();
         let name = &*stream.name;
         let tunnel = stream.state.tunnel.as_deref();
         Some(match item {
@@ -247,7 +247,7 @@ impl Controller {
     }
 
     /// What a request says of forms and windows to the agent that is registered.
-    fn terms(&self) -> encode::Terms {
+    pub(super) fn terms(&self) -> encode::Terms {
         let joined = self.joined.as_ref();
         encode::Terms {
             stream_response: joined.is_some_and(|j| j.streams_responses),
@@ -258,8 +258,6 @@ impl Controller {
 
     /// Keeps account of what is about to be framed.
     fn note_framed(&mut self, conn: ConnId, id: StreamId, item: &Item) {
-        let window = self.window();
-        let answers = self.joined.as_ref().is_some_and(|j| j.answers_upgrades);
         let Some(stream) = self.streams.get_mut(id) else {
             return;
         };
@@ -273,6 +271,7 @@ impl Controller {
             session.control.cancelled(&stream.name, what);
         }
         let state = &mut stream.state;
+        let window = state.terms.response_window;
         match item {
             Item::Data(data) | Item::Message(_, data) => {
                 self.stats.bytes_out += data.len() as u64;
@@ -285,6 +284,7 @@ impl Controller {
             }
             Item::Tunnel(_) => state.asked = true,
             Item::Upgrade(..) => {
+                let answers = state.is_answered();
                 (state.asked, state.window) = (true, window.filter(|_| answers));
             }
             _ => {}

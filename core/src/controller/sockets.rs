@@ -206,11 +206,7 @@ impl Controller {
             StreamClose::NO_CODE if told => StreamClose::new(StreamClose::NORMAL, ""),
             _ => close,
         });
-        if let Some(stream) = self.streams.get_mut(id) {
-            stream.state.complete = true;
-        }
-        self.agent_done(id);
-        self.tidy(id);
+        self.complete(id);
     }
 
     /// What the agent's text about a failure amounts to; the status stands at its end, be it long.

@@ -2,8 +2,10 @@
 //! with `p` and a number says which statement.
 
 mod answers;
+mod churn;
 mod counts;
 mod limits;
+mod orders;
 mod requests;
 mod sessions;
 mod sockets;

@@ -179,7 +179,7 @@ impl Controller {
         match error {
             Some(error) => self.answer_failed(id, error),
             None if failed => self.answer_failed(id, reason),
-            None => self.answer_end(id),
+            None => self.complete(id),
         }
     }
 

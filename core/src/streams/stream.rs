@@ -64,18 +64,19 @@ impl Item {
             Self::TunnelClose(end) => end.error.as_ref().map_or(0, String::len),
             Self::Close(close) => close.reason.len(),
             Self::Data(data) | Self::Message(_, data) => data.len(),
-            Self::Head(head) => pairs(&head.headers),
+            Self::Head(head) => headers_len(&head.headers),
             Self::Request { head, .. } => head_len(head),
             Self::Upgrade(head, protocols) => {
                 head_len(head) + protocols.iter().map(String::len).sum::<usize>()
             }
-            Self::Whole(head, _) => pairs(&head.headers),
+            Self::Whole(head, _) => headers_len(&head.headers),
         };
         Limits::charge(len)
     }
 }
 
-fn pairs(headers: &[(String, String)]) -> usize {
+/// What headers are charged.
+pub(crate) fn headers_len(headers: &[(String, String)]) -> usize {
     headers.iter().map(|(n, v)| n.len() + v.len() + 8).sum()
 }
 
@@ -94,7 +95,7 @@ fn tunnel_len(tunnel: &Tunnel) -> usize {
 /// Bytes of method, path, query and headers.
 pub(crate) fn head_len(head: &RequestHead) -> usize {
     let query = head.query.as_ref().map_or(0, String::len);
-    head.method.len() + head.path.len() + query + pairs(&head.headers)
+    head.method.len() + head.path.len() + query + headers_len(&head.headers)
 }
 
 /// One stream of the table.
@@ -138,6 +139,13 @@ impl<T> Stream<T> {
     /// Whether no more of its data may be framed before the peer grants it.
     pub(super) fn is_spent(&self) -> bool {
         self.credit.is_some_and(|credit| credit <= 0)
+    }
+
+    /// How much may wait for the socket, of what the peer has granted.
+    pub(super) fn room(&self, limits: &Limits) -> usize {
+        let granted = self.credit.map(|credit| usize::try_from(credit.max(0)));
+        let granted = granted.and_then(Result::ok).unwrap_or(usize::MAX);
+        granted.min(limits.send_stream)
     }
 
     /// Whether it has something that may be framed now.
@@ -184,6 +192,17 @@ impl<T> Stream<T> {
         }
         let released = item.charge();
         Some((item, released))
+    }
+
+    /// Adds a grant to one that waits, so that a peer which reads none of them makes them no more.
+    pub(super) fn unless_joined(&mut self, item: Item) -> Option<Item> {
+        match (item, self.out.front_mut()) {
+            (Item::Grant(more), Some(Item::Grant(waiting))) => {
+                *waiting = waiting.saturating_add(more);
+                None
+            }
+            (item, _) => Some(item),
+        }
     }
 
     /// Puts an item where it belongs: a grant alone goes before what waits.

@@ -9,9 +9,9 @@ use alloc::{format, vec};
 use super::*;
 use crate::input::StreamClose;
 
-const EXEC: &str = "/api/v1/namespaces/n/pods/p/exec";
+pub(super) const EXEC: &str = "/api/v1/namespaces/n/pods/p/exec";
 const V4: &str = "v4.channel.k8s.io";
-const V5: &str = "v5.channel.k8s.io";
+pub(super) const V5: &str = "v5.channel.k8s.io";
 const SUCCESS: &[u8] = b"\x03{\"metadata\":{},\"status\":\"Success\"}";
 
 /// What the local end of a stream was told.

@@ -38,7 +38,7 @@ impl Bench {
     }
 }
 
-fn to_postgres() -> Tunnel {
+pub(super) fn to_postgres() -> Tunnel {
     Tunnel {
         tunnel_id: "tcp-6f1c-gw-5432".into(),
         gateway_name: "gw".into(),
@@ -52,7 +52,7 @@ fn to_postgres() -> Tunnel {
     }
 }
 
-fn to_dns(client_port: u16) -> Tunnel {
+pub(super) fn to_dns(client_port: u16) -> Tunnel {
     Tunnel {
         transport: Transport::Udp,
         tunnel_id: "udp-6f1c-gw-53".into(),
@@ -233,8 +233,11 @@ fn messages_of_tunnels_and_requests_do_not_mix() {
     let failed = Event::Failed(Failure::Fault(PeerFault::Malformed));
     assert_eq!(bench.events(id), [failed]);
     for kind in [
+        "proxy_response",
         "proxy_response_chunk",
+        "proxy_response_end",
         "proxy_response_header",
+        "proxy_websocket_close",
         "proxy_websocket_data",
     ] {
         bench.sent();

@@ -185,9 +185,7 @@ fn only_data_is_paid_for_with_what_the_peer_granted() {
     while streams.framed(&LIMITS).is_some() {}
     let data = Bytes::from(vec![0; 1]);
     for _ in 0..3 {
-        streams
-            .enqueue(id, Kind::Binary, data.clone(), &LIMITS)
-            .unwrap();
+        streams.push(id, Item::Message(Kind::Binary, data.clone()));
     }
     let sent = core::iter::from_fn(|| streams.framed(&LIMITS)).count();
     assert_eq!(sent, 2, "two are charged 512, which is more than 300");

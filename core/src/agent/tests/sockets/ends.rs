@@ -143,11 +143,12 @@ fn p170_an_upstream_that_does_not_end_after_the_close_is_dropped() {
 fn p170_a_close_ends_a_stream_whose_own_end_waits_for_room() {
     for opcode in [false, true] {
         let mut bench = Bench::registered();
-        let payload = json!({"path": EXEC, "response_window": 100, "protocol": V5});
+        let payload = json!({"path": EXEC, "response_window": 256, "protocol": V5});
         let id = bench.try_start(Form::Streamed, "s", payload).unwrap();
         bench.accept(id, V5);
-        for _ in 0..2 {
-            bench.says(id, Kind::Binary, b"x").unwrap();
+        bench.sent();
+        for message in [&b"x"[..], b""] {
+            bench.says(id, Kind::Binary, message).unwrap();
         }
         bench.input(Input::Ended(id, StreamEnd::Clean));
         bench.sent();

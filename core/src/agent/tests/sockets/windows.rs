@@ -27,6 +27,9 @@ fn what_the_upstream_took_is_granted_to_a_controller_that_keeps_a_window() {
         let sent = bench.sent();
         assert_eq!(sent[0]["type"], "proxy_request_grant");
         assert_eq!(sent[0]["payload"]["bytes"], 656);
+        // What is taken once is granted once.
+        bench.input(Input::Consumed(id, 4000));
+        assert!(bench.sent().is_empty());
     }
     let mut bench = Bench::registered_with(|c| c.limits.recv_stream = 4096);
     let id = bench.socket("s");
@@ -45,16 +48,18 @@ fn the_upstreams_messages_keep_to_the_controllers_window() {
     let id = bench.try_start(Form::Streamed, "s", payload).unwrap();
     bench.accept(id, V5);
     bench.sent();
-    for _ in 0..4 {
-        bench.agent.send(id, Kind::Binary, bytes(400)).unwrap();
-    }
-    assert_eq!(
-        bench.sent_types().len(),
-        3,
-        "the last one may pass the limit"
-    );
+    let offer = |bench: &mut Bench| {
+        let taken = bench.agent.send(id, Kind::Binary, bytes(400)).is_ok();
+        bench.run();
+        taken
+    };
+    let taken = [0; 4].map(|_| offer(&mut bench));
+    let last = "the last one may pass the limit";
+    assert_eq!(taken, [true, true, true, false], "{last}");
+    assert_eq!(bench.sent_types().len(), 3);
     let grant = json!({"bytes": 400});
     bench.frame(json!({"type": "proxy_response_grant", "request_id": "s", "payload": grant}));
+    assert!(offer(&mut bench));
     assert_eq!(bench.sent_types().len(), 1);
 }
 
@@ -88,13 +93,12 @@ fn a_grant_of_nothing_or_for_nobody_is_counted_and_nothing_else() {
     let id = bench.try_start(Form::Streamed, "s", payload).unwrap();
     bench.accept(id, V5);
     bench.sent();
-    for _ in 0..2 {
-        bench.agent.send(id, Kind::Binary, bytes(300)).unwrap();
-    }
+    bench.agent.send(id, Kind::Binary, bytes(300)).unwrap();
     assert_eq!(bench.sent_types(), ["proxy_websocket_data"]);
     let mut grant = |name: &str, payload| {
         let kind = "proxy_response_grant";
         bench.frame(json!({"type": kind, "request_id": name, "payload": payload}));
+        drop(bench.agent.send(id, Kind::Binary, bytes(300)));
         (bench.sent().len(), bench.agent.stats().stale_frames)
     };
     assert_eq!(grant("s", json!({"bytes": 0})), (0, 1));

@@ -202,27 +202,19 @@ fn p152_the_clients_close_goes_behind_what_it_sent() {
 fn p170_a_close_does_not_wait_for_ever_for_what_nobody_takes() {
     let mut bench = Bench::modern();
     let (id, _) = bench.open_socket(EXEC, V5);
-    for _ in 0..6 {
+    bench.open.remove(&A);
+    for _ in 0..4 {
         bench
             .controller
             .send(id, Kind::Binary, bytes(1000))
             .unwrap();
     }
-    bench.take();
     bench.input(Input::Ended(id, StreamEnd::Broken("gone".into())));
-    assert!(bench.sent().is_empty(), "the window is spent");
     bench.pass(secs(9), &[A]);
-    assert!(
-        !bench
-            .sent_types()
-            .contains(&"proxy_websocket_close".to_string())
-    );
+    assert!(bench.controller.stats().held_out > 4000, "it still may go");
     bench.pass(secs(2), &[A]);
-    assert!(
-        bench
-            .sent_types()
-            .contains(&"proxy_websocket_close".to_string())
-    );
+    bench.open.insert(A);
+    assert_eq!(bench.sent_types(), ["proxy_websocket_close"]);
     let stats = bench.controller.stats();
     assert_eq!((stats.streams_open, stats.held_out), (0, 0));
 }
