@@ -222,8 +222,8 @@ fn the_documented_fixed_bounds_are_those_of_the_code() {
         let bound = constant(source, name);
         // Bytes have a unit, counts have none.
         let ways = match bound {
-            65_507 => Vec::from(["65,507".into()]),
-            bound => Vec::from([size(bound), bound.to_string()]),
+            65_507 => ["65,507".into(), bound.to_string()],
+            bound => [size(bound), bound.to_string()],
         };
         assert!(
             ways.iter()
