@@ -395,8 +395,14 @@ fn upgraded(payload: &Payload, headers: Vec<(String, String)>, bare: bool) -> Op
     let of_headers = headers
         .iter()
         .filter(|(name, _)| name.eq_ignore_ascii_case("sec-websocket-protocol"));
-    let lists = payload.text("protocol").into_iter();
-    let lists = lists.chain(of_headers.map(|(_, value)| &**value));
+    // P-058: in a request the header goes before it.
+    let named = of_headers
+        .clone()
+        .any(|(_, value)| !value.trim().is_empty());
+    let lists = payload.text("protocol").filter(|_| bare || !named);
+    let lists = lists
+        .into_iter()
+        .chain(of_headers.map(|(_, value)| &**value));
     let mut protocols = rules::subprotocols(lists).ok()?;
     protocols.retain(|name| !name.starts_with(rules::BEARER_PROTOCOL));
     let terminal = path

@@ -2,7 +2,7 @@
 
 use serde::{
     Deserialize, Deserializer,
-    de::{IgnoredAny, MapAccess, Visitor},
+    de::{MapAccess, Visitor},
 };
 use serde_json::{Value, value::RawValue};
 
@@ -33,7 +33,8 @@ pub(super) enum Read {
     /// Not a JSON object.
     Nothing,
     /// JSON that `Value` cannot hold: numbers beyond 64-bit floats, more than 128 levels, strings that
-    /// are no UTF-8, escapes that are no characters. The machine may read around what it does not look at.
+    /// are no UTF-8, escapes that are no characters; and what only begins as an object. The machine may
+    /// read around what it does not look at, and answers to the names that it finds.
     Beyond,
     Message(Reading),
 }
@@ -46,10 +47,7 @@ pub(super) fn read(bytes: &[u8]) -> Read {
         Some(Ok(Value::Object(_))) => {}
         Some(Ok(_)) | None => return Read::Nothing,
         Some(Err(_)) => {
-            let mut skipped = serde_json::Deserializer::from_slice(bytes).into_iter::<IgnoredAny>();
-            let skipped = skipped.next().is_some_and(|any| any.is_ok());
-            let object = bytes.trim_ascii_start().starts_with(b"{");
-            return match skipped && object {
+            return match bytes.trim_ascii_start().starts_with(b"{") {
                 true => Read::Beyond,
                 false => Read::Nothing,
             };
