@@ -132,93 +132,95 @@ fn constant(source: &str, name: &str) -> usize {
     base.parse::<usize>().unwrap() << shift.parse::<u32>().unwrap()
 }
 
+/// Where a bound stands, its name there, and what is said of it.
+const FIXED: [(&str, &str, &str); 17] = [
+    (
+        include_str!("../agent/incoming.rs"),
+        "MAX_ID",
+        "ids of a peer {} bytes",
+    ),
+    (
+        include_str!("../controller/incoming.rs"),
+        "MAX_ID",
+        "ids of a peer {} bytes",
+    ),
+    (
+        include_str!("../notices.rs"),
+        "MAX_TEXT",
+        "texts of a peer that are kept {} bytes",
+    ),
+    (
+        include_str!("../rules/gateway.rs"),
+        "MAX_URL",
+        "URLs of gateways {},",
+    ),
+    (
+        include_str!("../mux/head.rs"),
+        "MAX_TEXT",
+        "of the names in a tunnel of the fast mode {},",
+    ),
+    (
+        include_str!("../agent/sockets.rs"),
+        "MAX_REFUSAL",
+        "the body of a refused stream {},",
+    ),
+    (
+        include_str!("../agent/incoming.rs"),
+        "MAX_UNKNOWN",
+        "refused UDP tunnels {} each",
+    ),
+    (
+        include_str!("../controller/outgoing.rs"),
+        "MAX_STRAYS",
+        "was told so {},",
+    ),
+    (include_str!("../notices.rs"), "MAX", "notices {},"),
+    (
+        include_str!("../controller/incoming.rs"),
+        "MAX_FACTS",
+        "labels and facts of an agent {} each",
+    ),
+    (
+        include_str!("../wire/decode/shape.rs"),
+        "MAX",
+        "headers of a request or answer {},",
+    ),
+    (
+        include_str!("../rules/upgrade.rs"),
+        "MAX_OFFERED",
+        "subprotocols on offer {},",
+    ),
+    (
+        include_str!("../controller/sessions.rs"),
+        "MAX_SESSIONS",
+        "connections of one agent {},",
+    ),
+    (
+        include_str!("../rules/tunnel.rs"),
+        "MAX_DATAGRAM",
+        "a datagram {} bytes",
+    ),
+    (
+        include_str!("../controller/exchange.rs"),
+        "WINDOW",
+        "A window between our own ends: {} of an answer",
+    ),
+    (
+        include_str!("../yamux/stream.rs"),
+        "AHEAD",
+        "of what a stream receives up to {} is with its local end",
+    ),
+    (
+        include_str!("../yamux/frame.rs"),
+        "INITIAL_WINDOW",
+        "begins with {}",
+    ),
+];
+
 #[test]
 fn the_documented_fixed_bounds_are_those_of_the_code() {
     let text = include_str!("limits.md").replace('\n', " ");
-    let all = [
-        (
-            include_str!("../agent/incoming.rs"),
-            "MAX_ID",
-            "ids of a peer {} bytes",
-        ),
-        (
-            include_str!("../controller/incoming.rs"),
-            "MAX_ID",
-            "ids of a peer {} bytes",
-        ),
-        (
-            include_str!("../notices.rs"),
-            "MAX_TEXT",
-            "texts of a peer that are kept {} bytes",
-        ),
-        (
-            include_str!("../rules/gateway.rs"),
-            "MAX_URL",
-            "URLs of gateways {},",
-        ),
-        (
-            include_str!("../mux/head.rs"),
-            "MAX_TEXT",
-            "of the names in a tunnel of the fast mode {},",
-        ),
-        (
-            include_str!("../agent/sockets.rs"),
-            "MAX_REFUSAL",
-            "the body of a refused stream {},",
-        ),
-        (
-            include_str!("../agent/incoming.rs"),
-            "MAX_UNKNOWN",
-            "refused UDP tunnels {} each",
-        ),
-        (
-            include_str!("../controller/outgoing.rs"),
-            "MAX_STRAYS",
-            "was told so {},",
-        ),
-        (include_str!("../notices.rs"), "MAX", "notices {},"),
-        (
-            include_str!("../controller/incoming.rs"),
-            "MAX_FACTS",
-            "labels and facts of an agent {} each",
-        ),
-        (
-            include_str!("../wire/decode/shape.rs"),
-            "MAX",
-            "headers of a request or answer {},",
-        ),
-        (
-            include_str!("../rules/upgrade.rs"),
-            "MAX_OFFERED",
-            "subprotocols on offer {},",
-        ),
-        (
-            include_str!("../controller/sessions.rs"),
-            "MAX_SESSIONS",
-            "connections of one agent {},",
-        ),
-        (
-            include_str!("../rules/tunnel.rs"),
-            "MAX_DATAGRAM",
-            "a datagram {} bytes",
-        ),
-        (
-            include_str!("../controller/exchange.rs"),
-            "WINDOW",
-            "A window between our own ends: {} of an answer",
-        ),
-        (
-            include_str!("../yamux/stream.rs"),
-            "AHEAD",
-            "of what a stream receives up to {} is with its local end",
-        ),
-        (
-            include_str!("../yamux/frame.rs"),
-            "INITIAL_WINDOW",
-            "begins with {}",
-        ),
-    ];
-    for (source, name, said) in all {
+    for (source, name, said) in FIXED {
         let bound = constant(source, name);
         // Bytes have a unit, counts have none.
         let ways = match bound {
