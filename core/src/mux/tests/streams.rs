@@ -99,6 +99,7 @@ fn a_stream_whose_reader_stops_holds_its_window_and_tells_its_writer_when_it_goe
     let window = crate::yamux::INITIAL_WINDOW;
     assert!((window - 512..=window + 512).contains(&held), "{held}");
     assert_eq!(pair.controller.stats().stalls, 1);
+    assert!(pair.controller.stats().held_out > 0);
     assert_eq!(pair.controller_events(here), []);
     let mut got = 0;
     while got < sent {
