@@ -78,7 +78,6 @@ const EXPECTED: [&str; 108] = [
     "closed in between",
     "closes told",
     "closing time over at the agent",
-    "closing time over at the controller",
     "compressed answers",
     "controller crashed",
     "controller told to stop",
