@@ -30,8 +30,8 @@ pub(crate) struct Streams<T> {
     by_name: BTreeMap<Arc<str>, StreamId>,
     /// Streams with something to frame, each once: round robin.
     turn: VecDeque<StreamId>,
-    /// Streams whose data was refused.
-    blocked: BTreeSet<StreamId>,
+    /// Streams whose data was refused, with its length.
+    blocked: BTreeMap<StreamId, usize>,
     /// Those of them to which something happened since they were found to have no room.
     changed: BTreeSet<StreamId>,
     /// Those from this one on are the next to be woken.
@@ -57,7 +57,7 @@ impl<T> Streams<T> {
             by_id: BTreeMap::new(),
             by_name: BTreeMap::new(),
             turn: VecDeque::new(),
-            blocked: BTreeSet::new(),
+            blocked: BTreeMap::new(),
             changed: BTreeSet::new(),
             woken: StreamId(0),
             held_out: 0,
@@ -219,12 +219,8 @@ impl<T> Streams<T> {
         let Some(stream) = self.by_id.get_mut(&id) else {
             return Err(SendError::Closed(data));
         };
-        // An empty queue takes any one piece, so that no size of piece can wait for ever; but what
-        // would wait for the peer is not to take the room of others.
-        let full = stream.is_spent()
-            || (stream.held_out > 0 && stream.held_out + data.len() > stream.room(limits));
-        if full || self.held_out >= limits.send_total {
-            self.blocked.insert(id);
+        if !stream.takes(data.len(), limits) || self.held_out >= limits.send_total {
+            self.blocked.insert(id, data.len());
             self.changed.insert(id);
             return Err(SendError::Blocked(data));
         }
@@ -317,7 +313,7 @@ impl<T> Streams<T> {
 
     /// Something happened to a stream that gives it room, if it was refused.
     fn may_have_room(&mut self, id: StreamId) {
-        if self.blocked.contains(&id) {
+        if self.blocked.contains_key(&id) {
             self.changed.insert(id);
         }
     }
@@ -325,7 +321,7 @@ impl<T> Streams<T> {
     /// True if data of the stream was refused, which from now on is not.
     fn unblocked(&mut self, id: StreamId) -> bool {
         self.changed.remove(&id);
-        self.blocked.remove(&id)
+        self.blocked.remove(&id).is_some()
     }
 
     /// Takes one stream that was refused and has room now.
@@ -338,8 +334,12 @@ impl<T> Streams<T> {
             let next = self.changed.range(self.woken..).next();
             let id = *next.or_else(|| self.changed.first())?;
             self.changed.remove(&id);
+            let refused = self.blocked.get(&id).copied().unwrap_or_default();
             let roomy = self.by_id.get(&id).is_none_or(|s| {
-                !s.is_spent() && (s.held_out == 0 || s.held_out <= s.room(limits) / 2)
+                // Half of it, so that nobody is woken for every frame.
+                !s.is_spent()
+                    && (s.held_out == 0 || s.held_out <= s.room(limits) / 2)
+                    && s.takes(refused, limits)
             });
             if roomy {
                 self.blocked.remove(&id);

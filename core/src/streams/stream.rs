@@ -141,6 +141,12 @@ impl<T> Stream<T> {
         self.credit.is_some_and(|credit| credit <= 0)
     }
 
+    /// Whether its queue takes a piece of `len` bytes. An empty one takes any, so that no size of
+    /// piece can wait for ever; but what would wait for the peer is not to take the room of others.
+    pub(super) fn takes(&self, len: usize, limits: &Limits) -> bool {
+        !self.is_spent() && (self.held_out == 0 || self.held_out + len <= self.room(limits))
+    }
+
     /// How much may wait for the socket, of what the peer has granted.
     pub(super) fn room(&self, limits: &Limits) -> usize {
         let granted = self.credit.map(|credit| usize::try_from(credit.max(0)));

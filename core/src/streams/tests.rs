@@ -18,11 +18,11 @@ const LIMITS: Limits = Limits {
 impl<T> Streams<T> {
     /// Whether no trace is left of any stream, the counts of them aside.
     pub(crate) fn holds_nothing(&self) -> bool {
-        let sets = [&self.blocked, &self.changed];
         self.by_id.is_empty()
             && self.by_name.is_empty()
             && self.turn.is_empty()
-            && sets.iter().all(|set| set.is_empty())
+            && self.blocked.is_empty()
+            && self.changed.is_empty()
             && (self.held_in, self.held_out) == (0, 0)
     }
 }
@@ -292,12 +292,13 @@ fn who_is_woken_next_is_found_without_asking_all_that_wait() {
 fn first_with_room(streams: &Streams<()>, limits: &Limits) -> Option<StreamId> {
     let after = streams.blocked.range(streams.woken..);
     let mut order = after.chain(streams.blocked.range(..streams.woken));
-    let has_room = |id: &&StreamId| {
+    let has_room = |(id, refused): &(&StreamId, &usize)| {
         let stream = streams.get(**id).unwrap();
         let granted = stream.credit.unwrap_or(i64::MAX).max(0) as usize;
         let room = granted.min(limits.send_stream);
-        !stream.is_spent() && (stream.held_out == 0 || stream.held_out <= room / 2)
+        let fits = stream.held_out <= room / 2 && stream.held_out + *refused <= room;
+        !stream.is_spent() && (stream.held_out == 0 || fits)
     };
     let room = streams.held_out < limits.send_total;
-    order.find(has_room).copied().filter(|_| room)
+    order.find(has_room).map(|(id, _)| *id).filter(|_| room)
 }

@@ -164,7 +164,7 @@ fn who_was_refused_is_woken_at_half_its_limit_and_below_the_total() {
     };
     fill(&mut streams, ids[0], 514).unwrap();
     fill(&mut streams, ids[1], 786).unwrap();
-    fill(&mut streams, ids[0], 600).unwrap_err();
+    fill(&mut streams, ids[0], 512).unwrap_err();
     assert_eq!(streams.unblock(&limits), None, "the total is reached");
     streams.framed(&limits).unwrap();
     assert_eq!(streams.get(ids[0]).unwrap().held_out, 513);
@@ -174,6 +174,32 @@ fn who_was_refused_is_woken_at_half_its_limit_and_below_the_total() {
     assert_eq!(streams.get(ids[0]).unwrap().held_out, 512);
     assert_eq!(streams.unblock(&limits), Some(ids[0]));
     assert_eq!(streams.unblock(&limits), None, "once");
+}
+
+#[test]
+fn who_is_woken_is_not_refused_again() {
+    let limits = Limits {
+        chunk: 100,
+        ..LIMITS
+    };
+    // Without a window, and with one.
+    for (granted, first, refused) in [(None, 300, 900), (Some(1000), 300, 800)] {
+        let mut streams = Streams::new();
+        let id = open(&mut streams, 1)[0];
+        if let Some(granted) = granted {
+            streams.limit(id, granted);
+        }
+        let offer = |streams: &mut Streams<()>, len| {
+            let data = vec![0; len].into();
+            streams.enqueue(id, Kind::Bytes, data, &limits)
+        };
+        offer(&mut streams, first).unwrap();
+        offer(&mut streams, refused).unwrap_err();
+        while streams.unblock(&limits).is_none() {
+            streams.framed(&limits).expect("it is never woken");
+        }
+        offer(&mut streams, refused).expect("it was woken too early");
+    }
 }
 
 #[test]
