@@ -229,8 +229,9 @@ impl Session {
         }
     }
 
-    /// Ends the stream at once: what is on its way in either direction is lost, except to a peer where
-    /// both ends have finished. Nothing more is told of it, except that it was gone already. Returns whether there was one.
+    /// Ends the stream at once: what is on its way in either direction is lost, except to a peer
+    /// where both ends have finished. Nothing more is told of it, except that it was gone already.
+    /// Returns whether there was one.
     pub fn reset(&mut self, id: u32) -> bool {
         let there = self.streams.contains_key(&id);
         if there {
