@@ -2,7 +2,9 @@
 
 use std::time::Duration;
 
-use controlplane_core::{CloseCode, ConnId, Down, Endpoint, Frame, Input, OutFrame, Socket};
+use controlplane_core::{
+    Backoff, CloseCode, ConnId, Down, Endpoint, Frame, Input, OutFrame, Socket,
+};
 
 use super::{Event, World, agent::Dialing, fast::is_yamux};
 use crate::{
@@ -54,6 +56,9 @@ impl World {
             return Ok(());
         };
         if let Some(down) = self.dial_fails(gateway) {
+            if gateway {
+                self.gateway_asks(&down);
+            }
             return self.tell_agent(Input::Disconnected(conn, down));
         }
         let rough = self.weather.is_storm() && !self.calm;
@@ -72,6 +77,18 @@ impl World {
             self.registers_for_agent(id)?;
         }
         self.tell_agent(Input::Connected(conn))
+    }
+
+    /// What a gateway asks for holds for it, also where the controller is dialled first.
+    fn gateway_asks(&mut self, down: &Down) {
+        let Down::Refused { retry_after, .. } = down else {
+            return;
+        };
+        if let Some(asked) = retry_after.filter(|asked| *asked > Duration::from_secs(60)) {
+            let asked = asked.min(Backoff::default().retry_after_max);
+            let longest = asked + asked / 2;
+            self.excused_until = self.excused_until.max(self.now + longest);
+        }
     }
 
     fn dial_fails(&mut self, gateway: bool) -> Option<Down> {
