@@ -80,7 +80,7 @@ impl World {
         // The other end may have yet to hear of it.
         let lied_about =
             |fast: &fast::Fast| fast.tainted && fast.ends.iter().any(|end| end.over.is_none());
-        let lied_about = self.fasts.values().any(lied_about);
+        let lied_about = self.weather.is_storm() && self.fasts.values().any(lied_about);
         let tap = self.tap.as_ref();
         let tap = tap.filter(|tap| tap.broken || tap.left || lied_about);
         let Some(link) = tap.map(|tap| tap.link) else {
