@@ -4,10 +4,13 @@
 use alloc::{
     format,
     string::{String, ToString as _},
+    vec::Vec,
 };
-use core::time::Duration;
 
-use super::{Limits, Periods};
+use super::{
+    Limits, Periods,
+    tests::{limits, periods},
+};
 use crate::backoff::Backoff;
 
 fn size(bytes: usize) -> String {
@@ -20,89 +23,34 @@ fn size(bytes: usize) -> String {
 
 #[test]
 fn the_documented_defaults_are_the_defaults() {
-    // Taken apart, so that a new limit is not forgotten.
-    let apart = |limits: Limits| {
-        let Limits {
-            frame,
-            streams,
-            recv_stream,
-            recv_total,
-            send_stream,
-            send_total,
-            control,
-            chunk,
-            message,
-            buffered,
-            buffered_total,
-            head,
-            window,
-        } = limits;
-        [
-            ("frame", frame),
-            ("streams", streams),
-            ("recv_stream", recv_stream),
-            ("recv_total", recv_total),
-            ("send_stream", send_stream),
-            ("send_total", send_total),
-            ("control", control),
-            ("chunk", chunk),
-            ("message", message),
-            ("buffered", buffered),
-            ("buffered_total", buffered_total),
-            ("head", head),
-            ("window", window),
-        ]
-    };
+    let (mut agent, mut controller) = (Limits::agent(), Limits::controller());
+    let all = limits(&mut agent).into_iter().zip(limits(&mut controller));
     let table = include_str!("limits.md");
-    let (agent, controller) = (apart(Limits::agent()), apart(Limits::controller()));
-    for ((name, agent), (_, controller)) in agent.into_iter().zip(controller) {
-        let row = format!("| `{name}` | {} | {} |", size(agent), size(controller));
+    for ((name, agent), (_, controller)) in all {
+        let row = format!("| `{name}` | {} | {} |", size(*agent), size(*controller));
         assert!(table.contains(&row), "not in the table: {row}");
     }
 }
 
 #[test]
 fn the_documented_periods_are_the_defaults() {
-    // Taken apart, so that a new period is not forgotten.
-    let Periods {
-        heartbeat,
-        ping,
-        idle,
-        write,
-        dial,
-        register,
-        register_total,
-        buffered,
-        linger,
-        closing,
-        tunnel_idle,
-    } = Periods::default();
     let Backoff {
         base,
         max,
         stable,
         retry_after_max,
     } = Backoff::default();
-    let all: [(&str, Duration); 15] = [
-        ("heartbeat", heartbeat),
-        ("ping", ping),
-        ("idle", idle),
-        ("write", write),
-        ("dial", dial),
-        ("register", register),
-        ("register_total", register_total),
-        ("buffered", buffered),
-        ("linger", linger),
-        ("closing", closing),
-        ("tunnel_idle", tunnel_idle),
+    let mut defaults = Periods::default();
+    let mut all: Vec<_> = periods(&mut defaults).map(|(n, p)| (n, *p)).into();
+    all.extend([
         ("Backoff::base", base),
         ("Backoff::max", max),
         ("Backoff::stable", stable),
         ("Backoff::retry_after_max", retry_after_max),
-    ];
+    ]);
     let table = include_str!("periods.md");
     let fields = [include_str!("limits.rs"), include_str!("../backoff.rs")].concat();
-    for (name, period) in all {
+    for (name, period) in &all {
         let row = format!("| `{name}` | {} s |", period.as_secs_f64());
         assert!(table.contains(&row), "not in the table: {row}");
         // And at the field itself.

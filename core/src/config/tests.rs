@@ -14,7 +14,7 @@ const START: Start = Start {
 };
 
 /// Every period there is: taken apart, so that a new one is not forgotten.
-fn periods(periods: &mut Periods) -> [&mut Duration; 11] {
+pub(super) fn periods(periods: &mut Periods) -> [(&'static str, &mut Duration); 11] {
     let Periods {
         heartbeat,
         ping,
@@ -29,21 +29,22 @@ fn periods(periods: &mut Periods) -> [&mut Duration; 11] {
         tunnel_idle,
     } = periods;
     [
-        heartbeat,
-        ping,
-        idle,
-        write,
-        dial,
-        register,
-        register_total,
-        buffered,
-        linger,
-        closing,
-        tunnel_idle,
+        ("heartbeat", heartbeat),
+        ("ping", ping),
+        ("idle", idle),
+        ("write", write),
+        ("dial", dial),
+        ("register", register),
+        ("register_total", register_total),
+        ("buffered", buffered),
+        ("linger", linger),
+        ("closing", closing),
+        ("tunnel_idle", tunnel_idle),
     ]
 }
 
-fn limits(limits: &mut Limits) -> [&mut usize; 13] {
+/// Every limit there is, likewise.
+pub(super) fn limits(limits: &mut Limits) -> [(&'static str, &mut usize); 13] {
     let Limits {
         frame,
         streams,
@@ -60,19 +61,19 @@ fn limits(limits: &mut Limits) -> [&mut usize; 13] {
         window,
     } = limits;
     [
-        frame,
-        streams,
-        recv_stream,
-        recv_total,
-        send_stream,
-        send_total,
-        control,
-        chunk,
-        message,
-        buffered,
-        buffered_total,
-        head,
-        window,
+        ("frame", frame),
+        ("streams", streams),
+        ("recv_stream", recv_stream),
+        ("recv_total", recv_total),
+        ("send_stream", send_stream),
+        ("send_total", send_total),
+        ("control", control),
+        ("chunk", chunk),
+        ("message", message),
+        ("buffered", buffered),
+        ("buffered_total", buffered_total),
+        ("head", head),
+        ("window", window),
     ]
 }
 
@@ -111,11 +112,11 @@ fn p167_what_contradicts_itself_is_refused_and_all_else_starts() {
     assert_eq!(start(Periods::default(), Limits::controller()), Ok(()));
     for i in 0..11 {
         let mut some = Periods::default();
-        *periods(&mut some)[i] = Duration::ZERO;
+        *periods(&mut some)[i].1 = Duration::ZERO;
         let refused = Err(ConfigError::ZeroPeriod);
         assert_eq!(start(some, Limits::agent()), refused, "period {i}");
         for extreme in [Duration::from_nanos(1), Duration::MAX] {
-            *periods(&mut some)[i] = extreme;
+            *periods(&mut some)[i].1 = extreme;
             let started = start(some, Limits::agent());
             let short = some.idle < some.ping.saturating_mul(2);
             let refused = Err(ConfigError::IdleBelowTwicePing);
@@ -124,12 +125,12 @@ fn p167_what_contradicts_itself_is_refused_and_all_else_starts() {
     }
     for i in 0..13 {
         let mut some = Limits::agent();
-        *limits(&mut some)[i] = 0;
+        *limits(&mut some)[i].1 = 0;
         let refused = start(Periods::default(), some).unwrap_err();
         let expected = matches!(refused, ConfigError::ZeroLimit | ConfigError::Chunk);
         assert!(expected, "limit {i}: {refused}");
         for extreme in [1, usize::MAX] {
-            *limits(&mut some)[i] = extreme;
+            *limits(&mut some)[i].1 = extreme;
             let started = start(Periods::default(), some);
             let chunk = some.chunk > some.send_stream;
             let refused = Err(ConfigError::Chunk);

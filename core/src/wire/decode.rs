@@ -69,27 +69,38 @@ struct Outer<'a>(Option<Envelope<'a>>);
 impl<'de> Shape<'de> for Outer<'de> {
     fn map<A: MapAccess<'de>>(mut map: A) -> Result<Self, A::Error> {
         let mut envelope = Envelope::default();
-        let mut id_fault = None;
-        let mut payload_fault = None;
-        while let Some(Of(key)) = map.next_key::<Of<Option<Cow<'de, str>>>>()? {
-            let key: Cow<'de, str> = key.unwrap_or_default();
-            if key.eq_ignore_ascii_case("type") {
-                envelope.kind = next::<Option<Cow<'de, str>>, A>(&mut map)?.unwrap_or_default();
-            } else if key.eq_ignore_ascii_case("request_id") {
-                let id: Id<'de> = next(&mut map)?;
-                id_fault = id.wrong.then_some(PeerFault::Malformed);
-                envelope.id = id.text.filter(|id| !id.is_empty());
-            } else if key.eq_ignore_ascii_case("payload") {
-                let payload: Payload<'de> = next(&mut map)?;
-                payload_fault = payload.fault;
-                envelope.payload = payload.fields;
-            } else {
-                map.next_value::<IgnoredAny>()?;
-            }
-        }
-        envelope.fault = id_fault.or(payload_fault);
+        fill(&mut envelope, &mut map, true)?;
         Ok(Self(Some(envelope)))
     }
+}
+
+/// Reads the fields of a message one by one, its payload only where that is wanted: after an error
+/// those before it are there.
+fn fill<'de, A: MapAccess<'de>>(
+    envelope: &mut Envelope<'de>,
+    map: &mut A,
+    with_payload: bool,
+) -> Result<(), A::Error> {
+    let mut id_fault = None;
+    let mut payload_fault = None;
+    while let Some(Of(key)) = map.next_key::<Of<Option<Cow<'de, str>>>>()? {
+        let key: Cow<'de, str> = key.unwrap_or_default();
+        if key.eq_ignore_ascii_case("type") {
+            envelope.kind = next::<Option<Cow<'de, str>>, A>(map)?.unwrap_or_default();
+        } else if key.eq_ignore_ascii_case("request_id") {
+            let id: Id<'de> = next(map)?;
+            id_fault = id.wrong.then_some(PeerFault::Malformed);
+            envelope.id = id.text.filter(|id| !id.is_empty());
+        } else if with_payload && key.eq_ignore_ascii_case("payload") {
+            let payload: Payload<'de> = next(map)?;
+            payload_fault = payload.fault;
+            envelope.payload = payload.fields;
+        } else {
+            map.next_value::<IgnoredAny>()?;
+        }
+    }
+    envelope.fault = id_fault.or(payload_fault);
+    Ok(())
 }
 
 /// A string or `null`; anything else is wrong.

@@ -17,6 +17,15 @@ fn at(ms: u64) -> Time {
     Time::since_origin(Duration::from_millis(ms))
 }
 
+/// Whose openings and data these are.
+fn ids_of(events: &[Event]) -> Vec<u32> {
+    let id = |event: &Event| match event {
+        Event::Opened(id) | Event::Data(id, _) => *id,
+        other => panic!("{other:?}"),
+    };
+    events.iter().map(id).collect()
+}
+
 fn events(session: &mut Session) -> Vec<Event> {
     core::iter::from_fn(|| session.event()).collect()
 }

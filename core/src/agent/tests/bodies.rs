@@ -10,6 +10,15 @@ fn frame(id: &str, body: &[u8]) -> Vec<u8> {
 }
 
 impl Bench {
+    /// An upload "r" whose client may be 8192 bytes ahead.
+    pub(super) fn with_window() -> (Self, StreamId) {
+        let mut bench = Self::registered_with(|c| c.limits.recv_stream = 16_384);
+        let payload = json!({"method": "POST", "path": "/api", "use_streaming": true,
+            "supports_response_streaming": true, "request_window": 8192});
+        let (id, _) = bench.ask("r", payload).unwrap();
+        (bench, id)
+    }
+
     fn binary(&mut self, data: &[u8]) {
         let conn = self.agent.phase().open().unwrap();
         self.input(Input::Frame(conn, Frame::Binary(data)));
@@ -222,10 +231,7 @@ fn p039_no_binary_frame_is_sent_unless_configured() {
 
 #[test]
 fn what_was_taken_of_a_body_is_granted_a_quarter_of_the_window_at_a_time() {
-    let mut bench = Bench::registered_with(|c| c.limits.recv_stream = 16_384);
-    let payload = json!({"method": "POST", "path": "/api", "use_streaming": true,
-        "supports_response_streaming": true, "request_window": 8192});
-    let (id, _) = bench.ask("r", payload).unwrap();
+    let (mut bench, id) = Bench::with_window();
     bench.chunk("r", &bytes(9000));
     bench.take();
     let granted = |bench: &mut Bench, len| {

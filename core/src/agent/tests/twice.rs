@@ -40,10 +40,7 @@ fn p182_p199_no_heartbeat_is_sent_while_a_new_registration_is_asked_for() {
 
 #[test]
 fn what_is_consumed_twice_is_granted_once() {
-    let mut bench = Bench::registered_with(|c| c.limits.recv_stream = 16_384);
-    let payload = json!({"method": "POST", "path": "/api", "use_streaming": true,
-        "supports_response_streaming": true, "request_window": 8192});
-    let (id, _) = bench.ask("r", payload).unwrap();
+    let (mut bench, id) = Bench::with_window();
     bench.chunk("r", &bytes(3000));
     bench.take();
     for _ in 0..10 {

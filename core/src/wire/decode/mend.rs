@@ -2,15 +2,12 @@
 //! is no Unicode, and tell whose it is, so that a request is answered (P-190) and a stream does not
 //! go on with a hole in it (P-153).
 
-use alloc::{borrow::Cow, string::String, vec::Vec};
+use alloc::{string::String, vec::Vec};
 use core::fmt;
 
-use serde::de::{Deserializer as _, IgnoredAny, MapAccess, Visitor};
+use serde::de::{Deserializer as _, MapAccess, Visitor};
 
-use super::{
-    Envelope, Id,
-    shape::{Of, next},
-};
+use super::{Envelope, fill};
 use crate::error::PeerFault;
 
 /// Longest message that is mended: it takes several times its length while that is done.
@@ -54,13 +51,11 @@ fn unit(text: &str) -> Option<u32> {
 
 /// Type and id of a message of which nothing else can be said, up to where it ends to be JSON.
 pub(super) fn names(frame: &[u8]) -> Option<Envelope<'_>> {
-    let mut envelope = Envelope {
-        fault: Some(PeerFault::Malformed),
-        ..Envelope::default()
-    };
+    let mut envelope = Envelope::default();
     let mut input = serde_json::Deserializer::from_slice(frame);
     // That it ends in an error is known.
     let _ = input.deserialize_map(Names(&mut envelope));
+    envelope.fault = Some(PeerFault::Malformed);
     let named = envelope.id.is_some() && !envelope.kind.is_empty();
     named.then_some(envelope)
 }
@@ -75,18 +70,6 @@ impl<'de> Visitor<'de> for Names<'_, 'de> {
     }
 
     fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<(), A::Error> {
-        let Self(envelope) = self;
-        while let Some(Of(key)) = map.next_key::<Of<Option<Cow<'de, str>>>>()? {
-            let key: Cow<'de, str> = key.unwrap_or_default();
-            if key.eq_ignore_ascii_case("type") {
-                envelope.kind = next::<Option<Cow<'de, str>>, A>(&mut map)?.unwrap_or_default();
-            } else if key.eq_ignore_ascii_case("request_id") {
-                let id: Id<'de> = next(&mut map)?;
-                envelope.id = id.text.filter(|id| !id.is_empty());
-            } else {
-                map.next_value::<IgnoredAny>()?;
-            }
-        }
-        Ok(())
+        fill(self.0, &mut map, false)
     }
 }

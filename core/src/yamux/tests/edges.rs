@@ -185,13 +185,7 @@ fn a_stream_that_waits_for_its_reader_hides_no_other() {
         end.receive(at(0), &frame(0, 0, 1, piece.len() as u32, &piece));
     }
     end.receive(at(0), &frame(0, SYN, 3, 1, b"x"));
-    let ids: Vec<u32> = events(&mut end)
-        .iter()
-        .map(|event| match event {
-            Event::Opened(id) | Event::Data(id, _) => *id,
-            other => panic!("{other:?}"),
-        })
-        .collect();
+    let ids = ids_of(&events(&mut end));
     assert_eq!(ids, [1, 3, 1, 3, 1]);
     // It has more now, and is asked for before the other.
     end.receive(at(0), &frame(0, 0, 1, 1, b"x"));

@@ -160,13 +160,7 @@ fn streams_are_told_in_turn() {
             say(&mut end, &[frame(0, 0, id, piece.len() as u32, &piece)]);
         }
     }
-    let ids: Vec<u32> = events(&mut end)
-        .iter()
-        .map(|event| match event {
-            Event::Opened(id) | Event::Data(id, _) => *id,
-            other => panic!("{other:?}"),
-        })
-        .collect();
+    let ids = ids_of(&events(&mut end));
     assert_eq!(ids, [1, 3, 1, 3, 1, 3, 1, 3]);
 }
 
