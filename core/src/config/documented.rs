@@ -81,7 +81,7 @@ fn constant(source: &str, name: &str) -> usize {
 }
 
 /// Where a bound stands, its name there, and what is said of it.
-const FIXED: [(&str, &str, &str); 17] = [
+const FIXED: [(&str, &str, &str); 18] = [
     (
         include_str!("../agent/incoming.rs"),
         "MAX_ID",
@@ -121,6 +121,11 @@ const FIXED: [(&str, &str, &str); 17] = [
         include_str!("../controller/outgoing.rs"),
         "MAX_STRAYS",
         "was told so {},",
+    ),
+    (
+        include_str!("../agent/outgoing.rs"),
+        "MAX_ANNOUNCED",
+        "those whose binary body may still come {},",
     ),
     (include_str!("../notices.rs"), "MAX", "notices {},"),
     (
