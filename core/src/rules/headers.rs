@@ -52,8 +52,7 @@ pub fn upstream_headers(headers: Headers, policy: IdentityPolicy) -> Result<Head
     }
     let mut kept = without_connection(headers, &named, &[]);
     kept.retain(|(name, _)| {
-        let identity =
-            name.eq_ignore_ascii_case("authorization") || has_prefix(name, "impersonate-");
+        let identity = is_identity(name, IdentityPolicy::Caller);
         !is_any(name, &["host", "expect", "cookie"])
             && !has_prefix(name, "x-remote-")
             && (!identity || is_identity(name, policy))

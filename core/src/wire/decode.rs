@@ -39,17 +39,15 @@ pub(crate) fn decode<'a>(
     frame: &'a [u8],
     spare: &'a mut Vec<u8>,
 ) -> Result<Envelope<'a>, PeerFault> {
-    if let Ok(envelope) = read(frame) {
-        return Ok(envelope);
-    }
-    let frame = match mend::mend(frame) {
-        None => frame,
-        Some(mended) => {
-            *spare = mended;
-            spare
-        }
+    let fault = match read(frame) {
+        Ok(envelope) => return Ok(envelope),
+        Err(fault) => fault,
     };
-    read(frame).or_else(|fault| mend::names(frame).ok_or(fault))
+    let Some(mended) = mend::mend(frame) else {
+        return mend::names(frame).ok_or(fault);
+    };
+    *spare = mended;
+    read(spare).or_else(|fault| mend::names(spare).ok_or(fault))
 }
 
 /// Reads a message in one pass.
