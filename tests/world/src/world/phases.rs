@@ -78,8 +78,10 @@ impl World {
     /// an end may wait for what the other takes to be over.
     fn broken_session_ends(&mut self) {
         // The other end may have yet to hear of it.
-        let lied_about =
-            |fast: &fast::Fast| fast.tainted && fast.ends.iter().any(|end| end.over.is_none());
+        let lied_about = |fast: &fast::Fast| {
+            let heard = fast.ends.iter().all(|end| end.over.is_some());
+            fast.tainted && fast.session == self.sessions && !heard
+        };
         let lied_about = self.weather.is_storm() && self.fasts.values().any(lied_about);
         let tap = self.tap.as_ref();
         let tap = tap.filter(|tap| tap.broken || tap.left || lied_about);
